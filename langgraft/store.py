@@ -1,0 +1,173 @@
+"""Run folders: atomic files and folders, fingerprints, locks.
+
+Whatever exists under its final name is complete: files and folders are written beside their target under a
+temporary name, flushed to the device, then renamed.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from langgraft.errors import BusyError, DiskFullError, InputError
+
+TEMPORARY = ".tmp-"
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn "no space left" under this block into one sentence that names `path`.
+
+    Raises:
+        DiskFullError: the device or the quota is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no space left on the device while writing {path}; free some space and run the same command again"
+            ) from error
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) so that `path` is either the old file or the whole new one.
+
+    Raises:
+        DiskFullError: no space is left; `path` is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    payload = data.encode("utf-8") if isinstance(data, str) else data
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON with `atomic_write`; keys keep their order."""
+    atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    An older `target` is replaced only at the end.
+
+    Raises:
+        DiskFullError: no space is left; `target` is untouched.
+    """
+    target = Path(target)
+    staging = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}")
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            yield staging
+            fsync_tree(staging)
+            if target.exists():
+                old = target.with_name(f"{TEMPORARY}old-{target.name}-{os.getpid()}")
+                target.rename(old)
+                staging.rename(target)
+                shutil.rmtree(old)
+            else:
+                staging.rename(target)
+            fsync_folder(target.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder` to the device."""
+    for root, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(Path(root) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_folder(Path(root))
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's content; hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Hash anything with one stable JSON form; hexadecimal.
+
+    Raises:
+        TypeError: `value` holds something without a stable JSON form (a path, a set, an object): pass its
+            identity instead.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@contextlib.contextmanager
+def lock(folder: Path, *, what: str) -> Iterator[None]:
+    """Hold `folder` for this process; the lock dies with the process, however it ends.
+
+    Raises:
+        BusyError: another process holds it; the message says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise BusyError(
+                f"{folder} is in use by {holder}; wait for it, or give this recipe another name"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename} ({what})")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
