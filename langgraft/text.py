@@ -14,58 +14,23 @@ import regex
 from langgraft.errors import InputError
 
 # Scripts of living languages. A character of any other script is "Unknown".
-SCRIPTS = (
-    *(
-        "Common",
-        "Inherited",
-        "Latin",
-        "Han",
-        "Hiragana",
-        "Katakana",
-        "Hangul",
-        "Bopomofo",
-        "Cyrillic",
-        "Greek",
-    ),
-    *(
-        "Arabic",
-        "Hebrew",
-        "Syriac",
-        "Thaana",
-        "Devanagari",
-        "Bengali",
-        "Gurmukhi",
-        "Gujarati",
-        "Oriya",
-        "Tamil",
-    ),
-    *("Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao", "Tibetan", "Myanmar", "Khmer", "Mongolian"),
-    *(
-        "Armenian",
-        "Georgian",
-        "Ethiopic",
-        "Cherokee",
-        "Canadian_Aboriginal",
-        "Tifinagh",
-        "Nko",
-        "Vai",
-        "Adlam",
-    ),
-    *("Ol_Chiki", "Meetei_Mayek", "Javanese", "Balinese", "Sundanese", "Buginese", "Cham", "Tai_Le"),
-    *("New_Tai_Lue", "Tai_Tham", "Tai_Viet", "Lisu", "Miao", "Yi", "Lepcha", "Limbu", "Syloti_Nagri"),
-    *("Tagalog", "Hanunoo", "Buhid", "Tagbanwa", "Batak", "Rejang", "Kayah_Li", "Saurashtra", "Bamum"),
-    *("Mandaic", "Samaritan", "Coptic", "Braille", "Chakma", "Newa", "Osage", "Hanifi_Rohingya", "Wancho"),
-    *("Nyiakeng_Puachue_Hmong", "Pahawh_Hmong", "Warang_Citi", "Mro", "Tirhuta", "Sharada", "Takri", "Modi"),
-)
+_SCRIPT_NAMES = """
+Common Inherited Latin Han Hiragana Katakana Hangul Bopomofo Cyrillic Greek Arabic Hebrew Syriac
+Thaana Devanagari Bengali Gurmukhi Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Thai Lao
+Tibetan Myanmar Khmer Mongolian Armenian Georgian Ethiopic Cherokee Canadian_Aboriginal Tifinagh Nko
+Vai Adlam Ol_Chiki Meetei_Mayek Javanese Balinese Sundanese Buginese Cham Tai_Le New_Tai_Lue
+Tai_Tham Tai_Viet Lisu Miao Yi Lepcha Limbu Syloti_Nagri Tagalog Hanunoo Buhid Tagbanwa Batak Rejang
+Kayah_Li Saurashtra Bamum Mandaic Samaritan Coptic Braille Chakma Newa Osage Hanifi_Rohingya Wancho
+Nyiakeng_Puachue_Hmong Pahawh_Hmong Warang_Citi Mro Tirhuta Sharada Takri Modi
+"""
+SCRIPTS = tuple(_SCRIPT_NAMES.split())
 
 # Scripts that write vowel signs, tones or points as combining marks inside words.
-MARK_SCRIPTS = frozenset(
-    (
-        *("Arabic", "Hebrew", "Syriac", "Thaana", "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Oriya"),
-        *("Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao", "Tibetan", "Myanmar", "Khmer"),
-        *("Nko", "Adlam", "Meetei_Mayek", "Javanese", "Balinese", "Mongolian"),
-    )
-)
+_MARK_SCRIPT_NAMES = """
+Arabic Hebrew Syriac Thaana Devanagari Bengali Gurmukhi Gujarati Oriya Tamil Telugu Kannada
+Malayalam Sinhala Thai Lao Tibetan Myanmar Khmer Nko Adlam Meetei_Mayek Javanese Balinese Mongolian
+"""
+MARK_SCRIPTS = frozenset(_MARK_SCRIPT_NAMES.split())
 
 
 @dataclass(frozen=True)
