@@ -1,0 +1,171 @@
+"""Model folder -> artefacts other tools read. Each export writes whole files or nothing."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from langgraft.base import check_causal_lm, check_tokenizer_fits, tokenizer_size
+from langgraft.errors import ModelError
+from langgraft.exporting.gguf_vocab import SPECIAL
+from langgraft.exporting.gguf_writer import EMBEDDING, QUANTS, write_gguf
+from langgraft.exporting.weights import open_weights, weight_files
+from langgraft.store import read_json, sha256_file, staged_folder, write_json
+
+# Copied byte for byte where present. Everything else in a model folder (optimizer state, logs, checkpoints,
+# manifests of the run) stays behind.
+_COPIED = (
+    *("tokenizer.json", "tokenizer.model", "chat_template.jinja", "generation_config.json"),
+    *("special_tokens_map.json", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "README.md"),
+)
+_PATTERNS = ("langgraft_*.json", "additional_chat_templates/*.jinja")
+# Where the model was made is nobody's business; a hub folder must not carry paths of a machine.
+_PRIVATE = (
+    "_name_or_path",
+    "name_or_path",
+    "_model_name_or_path",
+    "is_local",
+    "local_files_only",
+    "_commit_hash",
+)
+
+
+def export_hf(model: Path, out: Path) -> dict[str, Any]:
+    """Write a clean hub folder that `AutoModelForCausalLM` and `AutoTokenizer` load with nothing of ours.
+
+    Weights and tokenizer.json are copied byte for byte; tokenizer_config.json names PreTrainedTokenizerFast,
+    which takes tokenizer.json as it is; training files stay behind. An older `out` is replaced at the end.
+
+    Returns:
+        `format, folder, files` (name -> `{bytes, sha256}`)`, parameters, tokens, rows`.
+
+    Raises:
+        ModelError: the folder is no causal language model, lacks files, needs code of its own, or is `out`.
+        TokenizerError: the tokenizer does not fit the model.
+        DiskFullError: no space is left; `out` is untouched.
+    """
+    model, out = Path(model), Path(out)
+    config = _check(model, out)
+    weights = open_weights(model)
+    with staged_folder(out) as staging:
+        copied = [*weight_files(model), *(name for name in _COPIED if (model / name).is_file())]
+        copied += [
+            str(path.relative_to(model)) for pattern in _PATTERNS for path in sorted(model.glob(pattern))
+        ]
+        for name in copied:
+            (staging / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(model / name, staging / name)
+        write_json(staging / "config.json", _without(config, _PRIVATE))
+        tokenizer_config = _tokenizer_config(model)
+        write_json(staging / "tokenizer_config.json", tokenizer_config)
+        if "special_tokens_map.json" not in copied:
+            named = {f"{name}_token": tokenizer_config.get(f"{name}_token") for name in SPECIAL}
+            write_json(
+                staging / "special_tokens_map.json", {key: text for key, text in named.items() if text}
+            )
+        if "generation_config.json" not in copied:
+            ids = {f"{name}_token_id": config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
+            write_json(staging / "generation_config.json", {k: i for k, i in ids.items() if i is not None})
+        _same_weights(model, staging)
+    return {
+        "format": "hf",
+        "folder": str(out),
+        "files": _inventory(out),
+        "parameters": weights.parameters,
+        "tokens": tokenizer_size(read_json(out / "tokenizer.json")),
+        "rows": config.get("vocab_size"),
+    }
+
+
+def _check(model: Path, out: Path) -> dict[str, Any]:
+    if not (model / "config.json").is_file():
+        raise ModelError(f"{model} has no config.json: it is no model folder")
+    if model.resolve() == out.resolve():
+        raise ModelError(
+            f"the export cannot replace the model it is made from ({model}); choose another folder"
+        )
+    check_causal_lm(model)
+    check_tokenizer_fits(model)
+    config: dict[str, Any] = read_json(model / "config.json")
+    if config.get("auto_map"):
+        raise ModelError(
+            f"{model} needs code of its own (auto_map in config.json), so plain transformers cannot load it"
+        )
+    shapes = open_weights(model).shapes
+    rows = config.get("vocab_size")
+    if EMBEDDING in shapes and rows is not None and shapes[EMBEDDING][0] != rows:
+        raise ModelError(
+            f"{model}: config.json says vocab_size {rows:,}, the embedding has "
+            f"{shapes[EMBEDDING][0]:,} rows; resize the model again, both must agree"
+        )
+    return config
+
+
+def _without(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+def _tokenizer_config(model: Path) -> dict[str, Any]:
+    path = model / "tokenizer_config.json"
+    values = read_json(path) if path.is_file() else {}
+    # A class of its own may rebuild the tokenizer from code and ignore parts of tokenizer.json.
+    return {**_without(values, (*_PRIVATE, "auto_map")), "tokenizer_class": "PreTrainedTokenizerFast"}
+
+
+def _same_weights(model: Path, copy: Path) -> None:
+    """Guard against a copy that went wrong on the way to the device."""
+    for name in weight_files(model):
+        if sha256_file(model / name) != sha256_file(copy / name):
+            raise ModelError(f"{name} changed while it was copied; is {model} still being written?")
+
+
+def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def export_gguf(
+    model: Path,
+    out: Path,
+    *,
+    quant: tuple[str, ...] = ("f16", "q8_0"),
+    pre: str | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Write `out/<name>-<quant>.gguf` for every quant; each file appears only when it is whole.
+
+    Args:
+        quant: of f32, f16, bf16, q8_0.
+        pre: `tokenizer.ggml.pre`, where the choice made from the tokenizer is not wanted.
+        name: the model's name; by default the name of its folder.
+
+    Returns:
+        `format, folder, files` (quant -> what `write_gguf` returns).
+
+    Raises:
+        ModelError: no or an unknown quant, or the model cannot be expressed in GGUF.
+        DiskFullError: no space is left.
+    """
+    model, out = Path(model), Path(out)
+    wanted = (quant,) if isinstance(quant, str) else tuple(dict.fromkeys(quant))
+    unknown = [kind for kind in wanted if kind not in QUANTS]
+    if unknown or not wanted:
+        raise ModelError(
+            f"unknown GGUF type `{', '.join(unknown) or 'none'}`; choose from {', '.join(QUANTS)}"
+        )
+    title = name or model.resolve().name
+    files = {
+        kind: write_gguf(model, out / f"{title}-{kind}.gguf", quant=kind, pre=pre, name=title)
+        for kind in wanted
+    }
+    return {"format": "gguf", "folder": str(out), "files": files}
+
+
+# name -> "module:function", as `langgraft.methods.resolve` takes it; an export is `function(model, out, *, options)`.
+EXPORTS: Mapping[str, str] = {
+    "hf": "langgraft.exporting.formats:export_hf",
+    "gguf": "langgraft.exporting.formats:export_gguf",
+}

@@ -1,0 +1,182 @@
+"""The tokenizer section of a GGUF file, from a byte-level BPE tokenizer.json."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langgraft.base import tokenizer_size
+from langgraft.errors import InputError, ModelError
+from langgraft.exporting.gguf_pre import pre_for
+from langgraft.store import read_json
+
+# Token types as the GGUF specification numbers them.
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+SPECIAL = ("bos", "eos", "unk", "pad")
+
+
+@dataclass
+class Vocabulary:
+    """What llama.cpp needs to tokenize: `tokens[i]` and `types[i]` belong to id `i`."""
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    pre: str
+    pre_reason: str
+    special: dict[str, int] = field(default_factory=dict)
+    end_of_turn: int | None = None
+    add_bos: bool = False
+    add_eos: bool = False
+    chat_template: str | None = None
+    holes: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
+    """Read the tokenizer of a hub folder; `pre` overrides the choice of pre-tokenizer.
+
+    Ids that no token has become unused `[PAD{id}]` entries, which llama.cpp never matches in text. Embedding
+    rows beyond the last id get no entry: the writer drops them, so that they can never be generated.
+
+    Raises:
+        ModelError: the tokenizer is no byte-level BPE, or does something that llama.cpp cannot.
+    """
+    path = model / "tokenizer.json"
+    try:
+        document = read_json(path)
+    except InputError as error:
+        raise ModelError(f"{error}; a GGUF file needs a fast tokenizer") from error
+    notes = _check(document, path)
+    value, reason = (pre, "chosen by the caller") if pre else pre_for(document)
+    tokens, types, holes = _tokens(document, path)
+    config = read_json(model / "tokenizer_config.json") if (model / "tokenizer_config.json").is_file() else {}
+    special = _special(model, config, {token: i for i, token in enumerate(tokens)})
+    add_bos, add_eos = _affixes(path, special)
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in document["model"]["merges"]]
+    return Vocabulary(
+        tokens,
+        types,
+        merges,
+        value,
+        reason,
+        special,
+        _end_of_turn(model, special),
+        add_bos,
+        add_eos,
+        chat_template(model, config),
+        holes,
+        notes,
+    )
+
+
+def _check(document: dict[str, Any], path: Path) -> list[str]:
+    """Refuse what a GGUF file cannot say; returns notes on what it says only in part."""
+    kind = document.get("model", {})
+    byte_level = any(
+        step.get("type") == "ByteLevel" for step in _flatten(document.get("decoder"), "decoders")
+    )
+    if kind.get("type") != "BPE" or kind.get("byte_fallback") or not byte_level:
+        raise ModelError(
+            f"{path} is no byte-level BPE tokenizer (model {kind.get('type')}, byte_fallback "
+            f"{bool(kind.get('byte_fallback'))}); GGUF export supports byte-level BPE"
+        )
+    if kind.get("continuing_subword_prefix") or kind.get("end_of_word_suffix"):
+        raise ModelError(f"{path} uses subword prefixes or suffixes, which llama.cpp's BPE does not know")
+    notes = []
+    for step in _flatten(document.get("normalizer"), "normalizers"):
+        if step.get("type") != "NFC":
+            raise ModelError(f"{path} normalises text with {step.get('type')}, which llama.cpp does not do")
+        notes.append("the tokenizer normalises text to NFC and llama.cpp does not: give it NFC text")
+    for token in document.get("added_tokens", []):
+        if not token.get("special") and (
+            token.get("lstrip") or token.get("rstrip") or token.get("single_word")
+        ):
+            raise ModelError(
+                f"{path}: added token {token['content']!r} strips spaces or matches whole words only, "
+                "which llama.cpp cannot do; add it without lstrip, rstrip and single_word"
+            )
+    return notes
+
+
+def _flatten(step: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    if step is None:
+        return []
+    return [leaf for inner in step[key] for leaf in _flatten(inner, key)] if key in step else [step]
+
+
+def _tokens(document: dict[str, Any], path: Path) -> tuple[list[str], list[int], list[int]]:
+    """Tokens and types by id, and the ids that had none."""
+    size = tokenizer_size(document)
+    texts: list[str | None] = [None] * size
+    types = [NORMAL] * size
+    for token, i in document["model"]["vocab"].items():
+        texts[i] = token
+    for added in document.get("added_tokens", []):
+        texts[added["id"]] = added["content"]
+        types[added["id"]] = CONTROL if added.get("special") else USER_DEFINED
+    taken = {text for text in texts if text is not None}
+    holes = [i for i, text in enumerate(texts) if text is None]
+    if len(taken) + len(holes) != size:
+        raise ModelError(f"{path}: two ids have the same token, which llama.cpp does not allow")
+    for i in holes:
+        name = f"[PAD{i}]"
+        while name in taken:
+            name = f"[{name}]"
+        taken.add(name)
+        texts[i], types[i] = name, UNUSED
+    return [text or "" for text in texts], types, holes
+
+
+def _special(model: Path, config: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
+    """Ids of bos, eos, unk and pad: as the tokenizer names them, else as the model's config does."""
+    special_map = model / "special_tokens_map.json"
+    named = {**(read_json(special_map) if special_map.is_file() else {}), **config}
+    fallback = read_json(model / "config.json")
+    found = {}
+    for name in SPECIAL:
+        token = named.get(f"{name}_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        if text is not None and text in ids:
+            found[name] = ids[text]
+            continue
+        number = fallback.get(f"{name}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        if isinstance(number, int) and 0 <= number < len(ids):
+            found[name] = number
+    return found
+
+
+def _end_of_turn(model: Path, special: dict[str, int]) -> int | None:
+    """A second id that ends generation, where generation_config.json lists several."""
+    path = model / "generation_config.json"
+    listed = read_json(path).get("eos_token_id") if path.is_file() else None
+    others = [i for i in listed if i != special.get("eos")] if isinstance(listed, list) else []
+    return others[0] if others else None
+
+
+def _affixes(path: Path, special: dict[str, int]) -> tuple[bool, bool]:
+    """Whether the tokenizer's post-processor puts bos before and eos after a text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    full = tokenizer.encode("a", add_special_tokens=True).ids
+    add_bos = full[:1] == [special.get("bos")] and full != bare
+    add_eos = full[-1:] == [special.get("eos")] and full != bare
+    if full != [special["bos"]] * add_bos + bare + [special["eos"]] * add_eos:
+        raise ModelError(
+            f"{path} adds other tokens than bos and eos around a text, which a GGUF file cannot say"
+        )
+    return add_bos, add_eos
+
+
+def chat_template(model: Path, config: dict[str, Any]) -> str | None:
+    """The chat template of a hub folder; chat_template.jinja wins, as in transformers."""
+    path = model / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry["name"]: entry["template"] for entry in template}
+        template = named.get("default")
+    return template

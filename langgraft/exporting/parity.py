@@ -1,0 +1,168 @@
+"""Proof that a GGUF file is the model it was made from: the same token ids, nearly the same probabilities."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from langgraft.errors import InputError, ModelError
+from langgraft.exporting.llamacpp import LlamaCpp, open_gguf
+from langgraft.exporting.parity_lines import parity_lines
+
+__all__ = ["kl_divergence", "parity_lines", "token_parity"]
+
+SHOWN = 5
+_POSITIONS_AT_ONCE = 64
+
+
+def token_parity(model: Path, gguf: Path, lines: Sequence[str]) -> dict[str, Any]:
+    """Compare token ids of a hub folder and of a GGUF file, line by line.
+
+    The folder's ids come from tokenizer.json itself, not from a tokenizer class that may rebuild it. Neither
+    side parses special tokens in the text or adds bos.
+
+    Returns:
+        `lines, tokens, mismatches, only_normalisation, equal, examples`; an example is `{line, hf, gguf, at}`
+        with `at` the first differing position. `only_normalisation` counts mismatches that vanish once the
+        line is normalised as the tokenizer does it (NFC), which llama.cpp does not.
+
+    Raises:
+        InputError: a line holds U+0000, where C strings end.
+        LanggraftError: llama-cpp-python is not installed.
+        ModelError: a file is missing or unusable.
+    """
+    tokenizer = load_tokenizer(model)
+    tokenizer.encode_special_tokens = True
+    total, mismatches, only_normalisation = 0, 0, 0
+    examples: list[dict[str, Any]] = []
+    with open_gguf(gguf, vocab_only=True) as other:
+        for number, line in enumerate(lines):
+            if "\0" in line:
+                raise InputError(
+                    f"line {number + 1} of the parity text contains U+0000; leave such lines out"
+                )
+            ours = tokenizer.encode(line, add_special_tokens=False).ids
+            theirs = other.tokenize(line)
+            total += len(ours)
+            if ours == theirs:
+                continue
+            mismatches += 1
+            if tokenizer.normalizer and other.tokenize(tokenizer.normalizer.normalize_str(line)) == ours:
+                only_normalisation += 1
+            if len(examples) < SHOWN:
+                examples.append(_example(line, ours, theirs))
+    return {
+        "lines": len(lines),
+        "tokens": total,
+        "mismatches": mismatches,
+        "only_normalisation": only_normalisation,
+        "equal": mismatches == 0,
+        "examples": examples,
+    }
+
+
+def load_tokenizer(model: Path) -> Any:
+    """The `tokenizers.Tokenizer` of a hub folder.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    from tokenizers import Tokenizer
+
+    path = model / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; a fast tokenizer is needed")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises bare Exception
+        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error
+
+
+def _example(line: str, ours: list[int], theirs: list[int]) -> dict[str, Any]:
+    at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+    at = min(len(ours), len(theirs)) if at is None else at
+    return {"line": line, "hf": ours, "gguf": theirs, "at": at}
+
+
+def kl_divergence(
+    model: Path, gguf: Path, texts: Sequence[str], *, max_tokens: int = 256, threads: int | None = None
+) -> dict[str, Any]:
+    """KL(hub folder || GGUF file) of the next-token distribution at every position, in nats.
+
+    The folder runs in float32; llama.cpp runs as its users run it. Both get the folder's ids, cut to
+    `max_tokens` a text. Probabilities are over all tokens of the file; `dropped_probability` is the mean
+    probability that the folder gives to padding rows, which the file does not have.
+
+    Args:
+        threads: threads for llama.cpp; as many as torch uses by default.
+
+    Returns:
+        `texts, positions, mean, max, median, top1_agreement, dropped_probability`.
+
+    Raises:
+        InputError: no text gives a token.
+        LanggraftError: llama-cpp-python is not installed.
+        ModelError: a file is missing or unusable.
+    """
+    import torch
+
+    tokenizer = load_tokenizer(model)
+    encoded = [tokenizer.encode(text, add_special_tokens=False).ids[:max_tokens] for text in texts]
+    encoded = [ids for ids in encoded if ids]
+    if not encoded:
+        raise InputError("the divergence of two models needs at least one text that is not empty")
+    divergences: list[float] = []
+    agreed = 0
+    dropped: list[float] = []
+    with open_gguf(gguf) as other:
+        network = _load_network(model)
+        other.start(max(len(ids) for ids in encoded), threads or torch.get_num_threads())
+        for ids in encoded:
+            for kl, same, outside in _compare(network, other, ids):
+                divergences.extend(kl)
+                agreed += same
+                dropped.extend(outside)
+    return {
+        "texts": len(encoded),
+        "positions": len(divergences),
+        "mean": statistics.fmean(divergences),
+        "max": max(divergences),
+        "median": statistics.median(divergences),
+        "top1_agreement": agreed / len(divergences),
+        "dropped_probability": statistics.fmean(dropped),
+    }
+
+
+def _load_network(model: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _compare(network: Any, other: LlamaCpp, ids: list[int]) -> Iterator[tuple[list[float], int, list[float]]]:
+    """Divergence, number of equal first choices and probability of padding rows, for blocks of positions."""
+    import torch
+
+    with torch.no_grad():
+        ours = network(torch.tensor([ids])).logits[0]
+    if ours.shape[1] < other.tokens:
+        raise ModelError(
+            f"the GGUF file has {other.tokens:,} tokens, the folder's model only {ours.shape[1]:,} rows"
+        )
+    theirs = torch.from_numpy(other.logits(ids))
+    for start in range(0, len(ids), _POSITIONS_AT_ONCE):
+        block = slice(start, start + _POSITIONS_AT_ONCE)
+        whole = torch.log_softmax(ours[block].double(), dim=-1)
+        p = torch.log_softmax(ours[block, : other.tokens].double(), dim=-1)
+        q = torch.log_softmax(theirs[block].double(), dim=-1)
+        kl = (p.exp() * (p - q)).sum(dim=-1).clamp(min=0)
+        same = int((p.argmax(dim=-1) == q.argmax(dim=-1)).sum())
+        yield kl.tolist(), same, whole[:, other.tokens :].exp().sum(dim=-1).tolist()
