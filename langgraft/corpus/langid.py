@@ -13,11 +13,13 @@ from langgraft.text import language, script_shares
 
 MIN_SCRIPT_SHARE = 0.5
 MIN_CONFIDENCE = 0.8
+# Against a close relative, which the model easily mixes up, more text and more certainty are asked for.
+RELATIVE_CONFIDENCE, RELATIVE_LETTERS = 0.95, 60
 # Fewer letters than this say too little; Han, Hangul and kana letters say about as much as three others.
 MIN_LETTERS = 24
 MAX_CHARACTERS = 1000
-# Chinese with more kana than this is Japanese.
-MAX_KANA_SHARE = 0.25
+# Text with more kana than this is Japanese, whatever the model says.
+KANA_SHARE = 0.25
 
 # What lid.176 can tell apart at all; a language outside this list is judged by its script alone.
 _MODEL_CODES = """
@@ -31,7 +33,7 @@ th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh
 MODEL_LANGUAGES = frozenset(_MODEL_CODES.split())
 # The model's names where they differ from ours.
 _MODEL_NAMES = {"nb": "no", "bho": "bh"}
-# Languages the model mixes up: a verdict for a relative is no contradiction.
+# Languages the model mixes up: see RELATIVE_CONFIDENCE.
 _RELATIVES = tuple(
     frozenset(group.split())
     for group in (
@@ -41,7 +43,7 @@ _RELATIVES = tuple(
         "ps fa ur",
         "ku ckb diq",
         "ar arz ary",
-        "zh yue wuu ja",
+        "zh yue wuu",
         "id ms jv su min ace",
         "hr bs sr sh sl",
         "cs sk",
@@ -119,6 +121,10 @@ def _weight(text: str) -> int:
     return letters + 2 * dense
 
 
+def _kana(shares: dict[str, float]) -> float:
+    return shares.get("Hiragana", 0.0) + shares.get("Katakana", 0.0)
+
+
 class Identifier:
     """Checks texts against one language."""
 
@@ -126,7 +132,8 @@ class Identifier:
         self.language = language(code)
         label = _MODEL_NAMES.get(self.language.code, self.language.code)
         self.known = label in MODEL_LANGUAGES
-        self.accepted = {label}.union(*(group for group in _RELATIVES if label in group))
+        self.label = label
+        self.relatives = frozenset[str]().union(*(group for group in _RELATIVES if label in group))
 
     def check(self, text: str) -> Verdict:
         """Whether to keep `text`, and why. Texts without letters are dropped for their script."""
@@ -137,16 +144,23 @@ class Identifier:
         if self.language.code in ("yue", "zh"):
             # In text of Han characters the model only adds noise (short sentences come out as Japanese).
             return self._chinese(sample, shares)
-        if not self.known or _weight(sample) < MIN_LETTERS:
+        if self.language.code == "ja" and _kana(shares) > KANA_SHARE:
+            return Verdict(True, "ok")
+        weight = _weight(sample)
+        if not self.known or weight < MIN_LETTERS:
             return Verdict(True, "short")
         label, score = guess(sample)
-        if label not in self.accepted and score >= MIN_CONFIDENCE:
+        if label == self.label:
+            return Verdict(True, "ok")
+        related = label in self.relatives
+        enough = weight >= RELATIVE_LETTERS if related else True
+        if enough and score >= (RELATIVE_CONFIDENCE if related else MIN_CONFIDENCE):
             return Verdict(False, "language")
         return Verdict(True, "ok")
 
     def _chinese(self, text: str, shares: dict[str, float]) -> Verdict:
         """Cantonese against written Chinese, by markers; what has none of either is neutral and stays."""
-        if shares.get("Hiragana", 0.0) + shares.get("Katakana", 0.0) > MAX_KANA_SHARE:
+        if _kana(shares) > KANA_SHARE:
             return Verdict(False, "language")
         cantonese, mandarin = chinese_markers(text)
         if self.language.code == "yue":

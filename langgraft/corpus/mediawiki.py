@@ -63,7 +63,7 @@ def _argument(number: int) -> Callable[[Any, Plain], str]:
 
 def _last(template: Any, plain: Plain) -> str:
     values = [value for value in _positional(template, plain) if value]
-    return values[-1] if values else ""
+    return values[-1] if len(values) > 1 else ""  # the first is a language or script code
 
 
 def _convert(template: Any, plain: Plain) -> str:
@@ -94,7 +94,7 @@ _two = _argument(2)
 # Template name -> its text. Every other template is dropped.
 TEMPLATES: dict[str, Callable[[Any, Plain], str]] = {
     **dict.fromkeys(("lang", "langr", "tooltip-text"), _two),
-    **dict.fromkeys(("transl", "transliteration", "translit", "script", "zh-cn", "nihongo foot"), _last),
+    **dict.fromkeys(("transl", "transliteration", "translit", "script", "wikt-lang"), _last),
     **dict.fromkeys(("convert", "cvt", "conv"), _convert),
     **dict.fromkeys(
         ("nowrap", "nobr", "nobreak", "small", "smaller", "big", "larger", "unicode", "iast"), _one
@@ -114,9 +114,7 @@ TEMPLATES: dict[str, Callable[[Any, Plain], str]] = {
     **dict.fromkeys(
         ("sc", "aut", "script/greek", "script/hebrew", "formatnum", "val", "num", "sub", "sup"), _one
     ),
-    **dict.fromkeys(
-        ("semxlit", "okina-text", "wikt-lang", "currency", "mono", "code", "tt", "overline"), _last
-    ),
+    **dict.fromkeys(("mono", "code", "tt", "overline"), _one),
     **dict.fromkeys(("frac", "sfrac", "fraction"), _fraction),
     **dict.fromkeys(("ndash", "spaced ndash", "snd", "spnd", "dash"), _constant(" – ")),
     **dict.fromkeys(("mdash", "spaced mdash", "em dash"), _constant("—")),
@@ -246,6 +244,8 @@ _TIDY = (
     (regex.compile(r"\{\{[^{}\n]*\}\}|\{\{(?:cite|citation)\b[^\n]*|\{[^{}\n]*\|[^{}\n]*\}"), ""),
     (regex.compile(r"\[\[|\]\]|\{\{|\}\}|'{2,}"), ""),
     (regex.compile(r"</?[a-zA-Z][^<>\n]*>"), ""),
+    (regex.compile(r"&(?:nbsp|thinsp|ensp);"), " "),  # escaped twice in the dump
+    (regex.compile(r"&[nm]dash;"), "–"),
     (regex.compile(r"[ \t\u00a0]+"), " "),
     (regex.compile(r"([(（\[])(?:\s*[;,:、，；：/–-]+)+\s*"), r"\1"),  # "(; from Greek" -> "(from Greek"
     (regex.compile(r"(?:\s*[;,:、，；：/]+)+\s*([)）\]])"), r"\1"),

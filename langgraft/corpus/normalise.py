@@ -43,10 +43,12 @@ def _repairer() -> Rule:
     return lambda text: ftfy.fix_text(text, config)
 
 
-_FULL_WIDTH = r"[、。〈-】〔-〟！（），．：；？［］｛｝～]"
+_FULL_WIDTH = r"[、。〈-】〔-〟︰-﹫！（），．：；？［］｛｝～]"
 _AROUND_FULL_WIDTH = regex.compile(rf" +(?={_FULL_WIDTH})|(?<={_FULL_WIDTH}) +")
 _BETWEEN_HAN = regex.compile(r"(?<=\p{Han}) +(?=\p{Han})")
 _BEFORE_ASCII = regex.compile(r"(?<=\p{Han}) +(?=[,.?!:;](?:\s|\p{Han}|$))")
+_AROUND_DASHES = regex.compile(r"(?<=[\p{Han}—…·]) +(?=[—…·])|(?<=[—…·]) +(?=[\p{Han}—…·])")
+_EMPTY_BRACKETS = regex.compile(r"（(?:[^（）]{1,4}[：:])?[\s，、；]*）|\(\)(?=\p{Han})")
 _PRIVATE_USE = regex.compile(r"[\ue000-\uf848]")
 
 
@@ -56,8 +58,13 @@ def full_width_spacing(text: str) -> str:
 
 
 def han_spacing(text: str) -> str:
-    """No spaces between Han characters, nor before ASCII punctuation after one (segmented corpora)."""
-    return _BEFORE_ASCII.sub("", _BETWEEN_HAN.sub("", text))
+    """No spaces between Han characters, dashes and dots, nor before ASCII punctuation after one."""
+    return _AROUND_DASHES.sub("", _BEFORE_ASCII.sub("", _BETWEEN_HAN.sub("", text)))
+
+
+def empty_brackets(text: str) -> str:
+    """No full-width brackets with nothing in them, or only a label: "（英語：）" is what a template left."""
+    return _EMPTY_BRACKETS.sub("", text)
 
 
 @functools.cache
@@ -92,10 +99,10 @@ def ye_kaf(text: str) -> str:
 # Language -> rules, applied in order after the general repair.
 RULES: dict[str, tuple[Rule, ...]] = {
     "fa": (ye_kaf,),
-    "ja": (full_width_spacing,),
-    "wuu": (full_width_spacing, han_spacing),
-    "yue": (hkscs, full_width_spacing, han_spacing),
-    "zh": (hkscs, full_width_spacing, han_spacing),
+    "ja": (full_width_spacing, empty_brackets),
+    "wuu": (full_width_spacing, han_spacing, empty_brackets),
+    "yue": (hkscs, full_width_spacing, han_spacing, empty_brackets),
+    "zh": (hkscs, full_width_spacing, han_spacing, empty_brackets),
 }
 
 

@@ -151,7 +151,7 @@ def chat(path: Path, report: Report) -> Iterator[Record]:
         for pattern, replacement in _CHAT_CODES:
             utterance = pattern.sub(replacement, utterance)
         if regex.search(r"[\p{L}\p{N}]", utterance):
-            cleaned.append(utterance.strip())
+            cleaned.append(utterance.lstrip(" .,").rstrip())
     if cleaned:
         yield Record("\n".join(cleaned), "")
 

@@ -1,0 +1,84 @@
+"""Wikitext to text."""
+
+import bz2
+from pathlib import Path
+
+import pytest
+
+from langgraft.corpus.document import Report
+from langgraft.corpus.mediawiki import Converter, mediawiki, tidy
+from langgraft.errors import CorpusError
+
+DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" xml:lang="hi"><siteinfo><namespaces>
+<namespace key="6">चित्र</namespace><namespace key="14">श्रेणी</namespace></namespaces></siteinfo>
+<page><title>A</title><ns>0</ns><revision>
+<text>'''एक''' [[दो|शब्द]] [[चित्र:x.jpg|thumb|cap]][[श्रेणी:क]]</text></revision></page>
+<page><title>Talk:A</title><ns>1</ns><revision><text>talk</text></revision></page>
+<page><title>R</title><ns>0</ns><redirect title="A"/><revision><text>#REDIRECT [[A]]</text></revision></page>
+<page><title>S</title><ns>0</ns><revision><text>#पुनर्प्रेषित [[A]]</text></revision></page>
+<page><title>E</title><ns>0</ns><revision><text>{{infobox}}</text></revision></page>
+</mediawiki>"""
+
+
+def convert(wikitext: str) -> str:
+    return Converter().text(wikitext)
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "expected"),
+    [
+        (
+            "Mumbai ({{lang|mr|मुंबई}}) is {{convert|10|km|mi}} from the sea.",
+            "Mumbai (मुंबई) is 10 km from the sea.",
+        ),
+        ("{{convert|10|to|20|km2|sqmi}} wide", "10 to 20 km² wide"),
+        ("{{frac|1|1|2}} and {{frac|3|4}} of {{formatnum:1234}}", "1 1/2 and 3/4 of 1234"),
+        ("A ({{IPAc-en|x}}; from Greek {{lang-el|ἄλφα}})", "A (from Greek ἄλφα)"),
+        ("B ({{IPA|x}}) c<ref>cite</ref>, d<ref name=x />.", "B c, d."),
+        ("{{Infobox|a=b\n|c={{x}}}}\nText", "Text"),
+        ("{| class=x\n|-\n| cell\n|}\nText", "Text"),
+        ("* one\n* [[two]]\n# three", "- one\n- two\nthree"),
+        ("See [[:fr:Titre]] [[fr:Titre]][http://x label] http://bare", "See fr:Titre label"),
+        ("a&nbsp;b &amp;ndash; c<!-- no -->", "a b – c"),
+        ("== H ==\nbody\n== References ==\n* r\n=== Sub ===\nx\n== Empty ==\n== K ==\nz", "H\nbody\nK\nz"),
+        ("== A ==\n=== B ===\ntext", "A\n\nB\ntext"),
+        ("<blockquote>Said</blockquote>{{quote|So}} x<br>y<math>z</math>", "Said\n\nSo x\ny"),
+        (
+            "{{as of|2011}}, {{circa|1900}} {{us$|5}}{{mdash}}{{snd}}{{unknown|text}}",
+            "As of 2011, c. 1900 US$5— –",
+        ),
+        ("{{lang|fr}} {{transl|ar}} x", "x"),
+        ("{{quote|text=Named}}", "Named"),
+        ("__NOTOC__ t {{cite web |url=x", "t"),
+    ],
+)
+def test_wikitext(wikitext: str, expected: str) -> None:
+    found = convert(wikitext)
+    assert found.replace("\n\n", "\n") == expected.replace("\n\n", "\n")
+
+
+def test_tidy_is_stable() -> None:
+    once = tidy("a ( ; , b ) c () ,d , e\n\n\n\n|x\n'''f''' [[")
+    assert once == tidy(once) == "a (b) c ,d, e\n\nf"
+
+
+def test_dump(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml.bz2"
+    path.write_bytes(bz2.compress(DUMP.encode()))
+    report = Report()
+    assert [(r.key, r.text) for r in mediawiki(path, report)] == [("A", "एक शब्द")]
+    assert dict(report.counts) == {"other_namespaces": 1, "redirects": 2, "empty_articles": 1}
+    path = tmp_path / "y.xml"
+    path.write_bytes(b"\xff\xfe" + DUMP.encode("utf-16-le"))
+    assert len(list(mediawiki(path, Report()))) == 1
+
+
+def test_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml"
+    path.write_text(DUMP[: DUMP.index("<page><title>Talk")])
+    with pytest.raises(CorpusError, match="cut short or not XML: after 1 articles"):
+        list(mediawiki(path, Report()))
+    path = tmp_path / "x.xml.bz2"
+    path.write_bytes(bz2.compress(DUMP.encode())[:-30])
+    with pytest.raises(CorpusError, match="is cut short"):
+        list(mediawiki(path, Report()))
