@@ -96,10 +96,29 @@ def ye_kaf(text: str) -> str:
     return text.translate(_YE_KAF)
 
 
+# Code points at which Windows and Mac fonts kept raised and lowered forms of Thai vowels and tone marks.
+_THAI_FORMS = str.maketrans(
+    {
+        0xF700 + i: char
+        for i, char in enumerate("ฐ\u0e34\u0e35\u0e36\u0e37" + "\u0e48\u0e49\u0e4a\u0e4b\u0e4c" * 2)
+    }
+    | {
+        0xF70F + i: char
+        for i, char in enumerate("ญ\u0e31\u0e4d\u0e47\u0e48\u0e49\u0e4a\u0e4b\u0e4c\u0e38\u0e39\u0e3a")
+    }
+)
+
+
+def thai_forms(text: str) -> str:
+    """Private-use forms of Thai vowels and tone marks become the characters themselves."""
+    return text.translate(_THAI_FORMS)
+
+
 # Language -> rules, applied in order after the general repair.
 RULES: dict[str, tuple[Rule, ...]] = {
     "fa": (ye_kaf,),
     "ja": (full_width_spacing, empty_brackets),
+    "th": (thai_forms,),
     "wuu": (full_width_spacing, han_spacing, empty_brackets),
     "yue": (hkscs, full_width_spacing, han_spacing, empty_brackets),
     "zh": (hkscs, full_width_spacing, han_spacing, empty_brackets),

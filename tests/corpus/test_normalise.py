@@ -45,6 +45,7 @@ def test_rules_name_languages() -> None:
         ("yue", "噉樣\uece1嗎（英語：）呢（）", "噉樣𠺢嗎呢"),
         ("yue", "\uf8ff", "\uf8ff"),
         ("th", "น\u0e49ำ ไทย", "น\u0e49ำ ไทย"),
+        ("th", "ท\uf70a ป\uf702 ฝ\uf71a", "ท่ ปี ฝฺ"),
         ("sw", "f() ( x )", "f() ( x )"),
     ],
 )
