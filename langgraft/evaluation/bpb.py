@@ -1,0 +1,130 @@
+"""Bits per byte: how well a model predicts text, comparable across tokenizers and languages.
+
+Bits are summed over every token of a document, the first one included (it is predicted from the separator),
+and divided by the document's UTF-8 bytes. Bytes are counted on the text itself, never on decoded tokens.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langgraft.base import separator_id
+from langgraft.errors import CorpusError
+from langgraft.progress import Log
+from langgraft.tokenizer.files import load
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One value per document; each array has shape (documents,)."""
+
+    bits: np.ndarray
+    bytes: np.ndarray
+    tokens: np.ndarray
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte over all documents together."""
+        return float(self.bits.sum() / self.bytes.sum())
+
+
+@dataclass(frozen=True)
+class _Window:
+    document: int
+    ids: list[int]
+    score_from: int  # positions before it are context only
+
+
+def windows(document: int, ids: Sequence[int], separator: int, length: int, stride: int) -> list[_Window]:
+    """Cut `separator + ids` into windows of at most `length` inputs; each token is scored exactly once.
+
+    After the first, windows advance by `stride` and use the tokens before as context.
+    """
+    inside = [separator, *ids]
+    found = [_Window(document, inside[: length + 1], 0)]
+    scored = len(found[0].ids) - 1
+    while scored < len(ids):
+        end = min(scored + stride, len(ids))
+        begin = end - length
+        found.append(_Window(document, inside[begin : end + 1], scored - begin))
+        scored = end
+    return found
+
+
+def score(
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    length: int = 512,
+    stride: int = 256,
+    batch_tokens: int = 4096,
+    device: str = "auto",
+    threads: int = 0,
+    model: Any = None,
+    log: Log | None = None,
+    what: str = "bits per byte",
+) -> Scores:
+    """Score `texts` with the model and tokenizer in `folder` (or with `model` already in memory).
+
+    `length` and `stride` are in tokens; `batch_tokens` bounds the padded size of a batch.
+
+    Raises:
+        CorpusError: `texts` is empty or holds an empty text.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from langgraft.training.device import choose_device, set_threads
+
+    if not texts or not all(texts):
+        raise CorpusError("bits per byte needs at least one document, and none may be empty; check the held-out split")
+    set_threads(threads)
+    tokenizer, separator = load(folder), separator_id(folder)
+    encoded = [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    if model is None:
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(choose_device(device))
+    was_training = model.training
+    model.eval()
+    todo = [w for i, ids in enumerate(encoded) for w in windows(i, ids, separator, length, stride)]
+    todo.sort(key=lambda w: (len(w.ids), w.document))
+    bits = np.zeros(len(texts))
+    progress = log.progress(what, sum(len(w.ids) for w in todo), unit="tokens") if log else None
+    where = next(model.parameters()).device
+    with torch.inference_mode():
+        for batch in _batches(todo, batch_tokens):
+            size = max(len(w.ids) for w in batch) - 1
+            # Padding stands on the right, where a causal model cannot see it from the left.
+            ids = torch.full((len(batch), size + 1), separator)
+            for row, window in enumerate(batch):
+                ids[row, : len(window.ids)] = torch.tensor(window.ids)
+            ids = ids.to(where)
+            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+            losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+            table = losses.view(len(batch), size).double().cpu().numpy() / math.log(2)
+            for row, window in enumerate(batch):
+                bits[window.document] += table[row, window.score_from : len(window.ids) - 1].sum()
+            if progress:
+                progress.advance(sum(len(w.ids) for w in batch))
+    model.train(was_training)
+    return Scores(
+        bits,
+        np.array([len(text.encode("utf-8")) for text in texts], dtype=np.int64),
+        np.array([len(ids) for ids in encoded], dtype=np.int64),
+    )
+
+
+def _batches(todo: Sequence[_Window], batch_tokens: int) -> list[list[_Window]]:
+    """Group windows of similar length; a padded batch holds at most `batch_tokens` (or one window)."""
+    batches: list[list[_Window]] = []
+    for window in todo:
+        if batches and len(window.ids) * (len(batches[-1]) + 1) <= batch_tokens:
+            batches[-1].append(window)
+        else:
+            batches.append([window])
+    return batches

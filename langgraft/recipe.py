@@ -1,0 +1,339 @@
+"""The recipe: what to do, in one strict TOML file. Every field's docstring is its help and its documentation.
+
+Sections are stages, in order; `[compute]` is how and where, and never changes what is made. Unknown fields and
+wrong types are errors that name the field and suggest the right one.
+"""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from langgraft.errors import RecipeError
+from langgraft.methods import suggest
+
+
+class Section(BaseModel):
+    """Common rules of all sections."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class InputText(Section):
+    """Text to read: one `[[corpus.target]]` or `[[corpus.source]]` table."""
+
+    path: str
+    """File, folder, glob, `package:NAME/path` or `hub:owner/dataset`; compressed files are read as they are."""
+    reader: str = "auto"
+    """How to read it: auto (by file name), jsonl, json, text, document, parquet, mediawiki, chat."""
+    text_key: str = "text"
+    """The field that holds the text, for readers with fields."""
+    license: str = ""
+    """Licence of this text; carried into every document and into the report."""
+    name: str = ""
+    """Short name of this source; the path when empty."""
+
+
+class Model(Section):
+    """The base model and the two languages."""
+
+    base: str
+    """Base model: a hub id `owner/model`, a folder, a `.gguf` file, or `package:NAME` with a GGUF inside."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub base."""
+    language: str
+    """Code of the language to teach, such as `yue`, `hi`, `th`."""
+    source_language: str = "en"
+    """Code of the language the base must not forget."""
+
+
+class Corpus(Section):
+    """Read, clean, deduplicate and split text of both languages."""
+
+    target: list[InputText] = Field(min_length=1)
+    """Text in the language to teach."""
+    source: list[InputText] = Field(default_factory=list)
+    """Text in the source language: held out to measure forgetting, and replay when `pretrain.replay = "corpus"`."""
+    min_characters: int = Field(default=1, ge=1)
+    """Drop documents shorter than this after cleaning."""
+    max_characters: int | None = Field(default=None, ge=16)
+    """Cut documents longer than this at a sentence or paragraph end."""
+    near_duplicates: bool = True
+    """Remove near duplicates (MinHash), not only exact ones."""
+    dev: float = Field(default=0.02, ge=0)
+    """Documents for development: a share below 1, or a number."""
+    test: float = Field(default=0.02, ge=0)
+    """Documents for the final test: a share below 1, or a number."""
+    seed: int = 0
+    """Decides which documents are held out, and their order."""
+
+
+class Tokenizer(Section):
+    """Extend the base's tokenizer."""
+
+    method: Literal["continue", "none"] = "continue"
+    """`continue` learns further merges on top of the base's; `none` keeps the base's tokenizer."""
+    new_tokens: int = Field(default=2048, ge=1)
+    """How many tokens to add."""
+    max_token_characters: int = Field(default=12, ge=2)
+    """Longest new token, in characters."""
+    min_frequency: int = Field(default=5, ge=2)
+    """Fewest occurrences of a merge in the training text."""
+    repair_marks: bool = True
+    """For scripts with combining marks, mend pre-tokenizers that cut words at them."""
+
+
+class Surgery(Section):
+    """Give the model rows for the new tokens."""
+
+    init: str = "subword_mean"
+    """How new rows start: subword_mean, mean, normal, zeros, or `my_module:function`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the method, by name."""
+    pad_to_multiple_of: int = Field(default=64, ge=1)
+    """Pad the number of rows to a multiple of this."""
+    seed: int = 0
+    """Seed of random starts."""
+
+
+class Pretrain(Section):
+    """Continual pretraining on the new language, with replay of the old."""
+
+    tokens: int = Field(default=10_000_000, ge=1)
+    """Training budget in tokens, replay included; rounded up to whole steps."""
+    sequence_length: int = Field(default=512, ge=16)
+    """Tokens of one packed row."""
+    batch_tokens: int = Field(default=8192, ge=16)
+    """Tokens of one optimizer step, replay included."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak rate of the transformer's weights."""
+    new_rows_learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak rate of embedding and head rows of new tokens."""
+    old_rows_learning_rate: float = Field(default=2e-4, ge=0)
+    """Peak rate of embedding and head rows the base had; 0 keeps them bit-identical."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decay of matrices; embeddings, norms and biases have none."""
+    gradient_clip: float = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """Learning-rate schedule: warm-up, stable, decay; or cosine."""
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of steps for warm-up."""
+    decay: float = Field(default=0.4, ge=0, le=1)
+    """Share of steps for the decay of `wsd`."""
+    replay: str = "self"
+    """Source-language replay: `self` (written by the base), `corpus` (train split of corpus.source), or `none`."""
+    replay_ratio: float = Field(default=0.25, ge=0, lt=1)
+    """Share of training tokens that is replay."""
+    replay_temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of `self`."""
+    seed: int = 0
+    """Seed of data order and of self-written replay."""
+
+
+class Prompts(Section):
+    """Prompts for side-by-side generations."""
+
+    target: list[str] = Field(default_factory=list)
+    """Prompts in the language to teach."""
+    source: list[str] = Field(default_factory=list)
+    """Prompts in the source language."""
+
+
+class Gates(Section):
+    """Bounds the result must keep; `run` exits 1 when one fails. Leave a field out to set no bound."""
+
+    target_gain: float | None = None
+    """Smallest relative drop of target bits per byte, such as 0.28; its 95% interval must exclude zero."""
+    source_loss: float | None = 0.05
+    """Largest relative rise of source bits per byte, such as 0.015."""
+    tokens_saved: float | None = None
+    """Smallest share of target tokens saved, such as 0.5."""
+
+
+class Evaluate(Section):
+    """Measure base and adapted model on the held-out test split."""
+
+    documents: int = Field(default=1000, ge=2)
+    """At most this many test documents per language."""
+    window: int = Field(default=512, ge=16)
+    """Longest context in tokens."""
+    stride: int = Field(default=256, ge=1)
+    """How far windows advance over longer documents, in tokens."""
+    resamples: int = Field(default=2000, ge=100)
+    """Bootstrap resamples of the intervals."""
+    prompts: Prompts = Field(default_factory=Prompts)
+    """Prompts for side-by-side generations."""
+    max_new_tokens: int = Field(default=60, ge=1)
+    """Length of the generations."""
+    gates: Gates = Field(default_factory=Gates)
+    """Bounds the result must keep."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+
+class Export(Section):
+    """Write artefacts other tools read, and prove them."""
+
+    to: list[Literal["hf", "gguf"]] = Field(default_factory=lambda: ["hf"])  # type: ignore[arg-type]
+    """What to write: a hub folder, GGUF files."""
+    quant: list[Literal["f16", "q8_0"]] = Field(default_factory=lambda: ["f16", "q8_0"])  # type: ignore[arg-type]
+    """Formats of the GGUF files."""
+    parity_lines: int = Field(default=500, ge=1)
+    """Lines of mixed text on which token ids must agree between the artefacts."""
+
+
+class ComputeSection(Section):
+    """How and where; nothing here changes what is made, apart from rounding."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    dtype: str = "auto"
+    """auto, float32 or bfloat16: the format matrix products run in."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads; 0 takes all cores."""
+    micro_batch_rows: int = Field(default=4, ge=1)
+    """Rows per forward pass; a step accumulates as many as it needs."""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """Optimizer steps between checkpoints."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many checkpoints to keep."""
+
+
+class Recipe(Section):
+    """A whole recipe."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: its folder below `runs/`."""
+    model: Model
+    corpus: Corpus
+    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
+    surgery: Surgery = Field(default_factory=Surgery)
+    pretrain: Pretrain | None = None
+    evaluate: Evaluate | None = None
+    export: Export | None = None
+    compute: ComputeSection = Field(default_factory=ComputeSection)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; `overrides` are `section.field=value` with TOML values (bare words are strings).
+
+    Raises:
+        RecipeError: the file is missing or no TOML, or a field is unknown or wrong.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"recipe {path} does not exist; `langgraft new` writes one") from error
+    except IsADirectoryError as error:
+        raise RecipeError(f"{path} is a folder; name the recipe file in it") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    data.setdefault("name", path.stem)
+    for override in overrides:
+        _override(data, override)
+    return parse_recipe(data, where=str(path))
+
+
+def parse_recipe(data: dict[str, Any], *, where: str) -> Recipe:
+    """Check recipe data.
+
+    Raises:
+        RecipeError: one sentence on the first problem, with a suggestion where a name is close.
+    """
+    try:
+        # TOML has integers where a field wants a float; nothing else is converted.
+        return Recipe.model_validate(_floats(data, Recipe))
+    except ValidationError as error:
+        raise RecipeError(_sentence(error, where)) from None
+
+
+def _floats(data: Any, model: type[BaseModel]) -> Any:
+    if not isinstance(data, dict):
+        return data
+    out = {}
+    for key, value in data.items():
+        field = model.model_fields.get(key)
+        kind = section_type(field.annotation) if field is not None else None
+        if kind is not None:
+            value = _floats(value, kind)
+        elif field is not None and type(value) is int and float in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            value = float(value)
+        out[key] = value
+    return out
+
+
+def section_type(annotation: Any) -> type[Section] | None:
+    """The section class behind an annotation such as `Pretrain | None`, or None."""
+    for kind in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            return kind
+    return None
+
+
+def _sentence(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    location = [part for part in first["loc"] if not isinstance(part, int)]
+    field = ".".join(map(str, location))
+    numbers = [part for part in first["loc"] if isinstance(part, int)]
+    place = f"`{field}`" + (f" (entry {numbers[0] + 1})" if numbers else "")
+    if first["type"] == "extra_forbidden":
+        siblings = _fields_at(location[:-1])
+        return f"{where}: unknown field {place}; {suggest(str(location[-1]), siblings)}"
+    if first["type"] == "missing":
+        return f"{where}: {place} is missing; add it"
+    value = first.get("input")
+    shown = f" (it is {value!r})" if isinstance(value, (str, int, float, bool)) else ""
+    return f"{where}: {place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
+
+
+def _fields_at(location: Sequence[Any]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        inner = section_type(model.model_fields[str(part)].annotation) if str(part) in model.model_fields else None
+        if inner is None:
+            annotation = model.model_fields[str(part)].annotation
+            inner = next((a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)), None)
+        if inner is None or not issubclass(inner, BaseModel):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, separator, raw = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise RecipeError(f"--set {override}: write section.field=value, such as pretrain.learning_rate=1e-4")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    target = data
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set {override}: `{part}` is not a section")
+    target[parts[-1]] = value
+
+
+def non_default(section: Section) -> dict[str, Any]:
+    """The fields of a section that differ from their defaults, as JSON values: what a fingerprint records."""
+    return section.model_dump(mode="json", exclude_defaults=True)
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, Any, str]]:
+    """Every field as (dotted name, type, default, docstring), in order; for the documentation page."""
+    for name, field in model.model_fields.items():
+        inner = section_type(field.annotation)
+        if inner is not None:
+            yield from fields(inner, f"{prefix}{name}.")
+            continue
+        kind = str(field.annotation).replace("typing.", "").replace("langgraft.recipe.", "")
+        if isinstance(field.annotation, type):
+            kind = field.annotation.__name__
+        default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+        yield f"{prefix}{name}", kind, default, field.description or ""

@@ -1,0 +1,116 @@
+"""Tokenizer folders: read, change and write `tokenizer.json` as data, so that nothing else in it moves."""
+
+import copy
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langgraft.base import copy_tokenizer_files, tokenizer_size
+from langgraft.errors import TokenizerError
+from langgraft.store import read_json, write_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKENIZER = "tokenizer.json"
+
+
+def read_tokenizer(folder: Path) -> dict[str, Any]:
+    """Read `tokenizer.json` of a byte-level BPE tokenizer.
+
+    Raises:
+        TokenizerError: there is none, or it is of another family.
+    """
+    path = Path(folder) / TOKENIZER
+    if not path.is_file():
+        raise TokenizerError(f"{folder} has no tokenizer.json; save the base's fast tokenizer there first")
+    data = read_json(path)
+    if data.get("model", {}).get("type") != "BPE" or data["model"].get("byte_fallback") or not is_byte_level(data):
+        kind = data.get("model", {}).get("type", "unknown")
+        raise TokenizerError(f"{path} is a {kind} tokenizer without byte-level pre-tokenization; only byte-level BPE can be extended")
+    merges = data["model"]["merges"]
+    if merges and isinstance(merges[0], str):
+        data["model"]["merges"] = [merge.split(" ", 1) for merge in merges]
+    return data
+
+
+def is_byte_level(data: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json spells bytes in GPT-2's alphabet."""
+    decoder = data.get("decoder") or {}
+    parts = decoder.get("decoders", [decoder])
+    return any(part.get("type") == "ByteLevel" for part in parts)
+
+
+def write_tokenizer(data: dict[str, Any], base: Path, out: Path) -> None:
+    """Write a changed `tokenizer.json` into `out`, with the base's other tokenizer files.
+
+    The class in tokenizer_config.json becomes PreTrainedTokenizerFast: transformers' model-specific classes
+    rebuild parts of the pipeline from code and change ids.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    copy_tokenizer_files(base, out)
+    path = out / "tokenizer_config.json"
+    config = read_json(path) if path.is_file() else {}
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config.pop("auto_map", None)
+    write_json(path, config)
+    write_json(out / TOKENIZER, data)
+
+
+def load(folder: Path) -> "Tokenizer":
+    """`Tokenizer.from_file`: the truth about a folder's tokenizer."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(Path(folder) / TOKENIZER))
+
+
+def from_data(data: dict[str, Any]) -> "Tokenizer":
+    """Build a tokenizer from tokenizer.json data."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
+
+
+def without_pre_tokenizer(data: dict[str, Any]) -> "Tokenizer":
+    """The bare BPE of a tokenizer: encodes strings that are already spelled in the byte alphabet."""
+    bare = copy.deepcopy(data)
+    bare.update(normalizer=None, pre_tokenizer=None, post_processor=None, added_tokens=[])
+    return from_data(bare)
+
+
+def next_id(data: dict[str, Any], config: dict[str, Any] | None = None) -> int:
+    """The first id that vocabulary, added tokens and ids named only in a model config leave free."""
+    named = []
+    for key, value in (config or {}).items():
+        if key.endswith("_token_id"):
+            named.extend(i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int))
+    return max([tokenizer_size(data) - 1, *named]) + 1
+
+
+@functools.cache
+def byte_alphabet() -> tuple[dict[int, str], dict[str, int]]:
+    """GPT-2's byte alphabet: byte -> printable character, and back."""
+    keep = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    forward = {byte: chr(byte) for byte in keep}
+    extra = 0
+    for byte in range(256):
+        if byte not in forward:
+            forward[byte] = chr(256 + extra)
+            extra += 1
+    return forward, {char: byte for byte, char in forward.items()}
+
+
+def token_bytes(token: str) -> bytes:
+    """The bytes that a byte-level token stands for.
+
+    Raises:
+        KeyError: the token is not spelled in the byte alphabet (an added token).
+    """
+    back = byte_alphabet()[1]
+    return bytes(back[char] for char in token)
+
+
+def token_text(token: str) -> str:
+    """A byte-level token as readable text; incomplete characters become U+FFFD."""
+    return token_bytes(token).decode("utf-8", "replace")

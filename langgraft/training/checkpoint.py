@@ -1,0 +1,89 @@
+"""Checkpoints that are whole or absent: staged, flushed, checksummed, renamed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langgraft.errors import TrainingError
+from langgraft.progress import Log
+from langgraft.store import TEMPORARY, sha256_file, staged_folder, write_json
+
+MANIFEST = "manifest.json"
+
+
+def name_of(step: int) -> str:
+    """`step-000120`: names sort as steps do."""
+    return f"step-{step:06d}"
+
+
+def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
+    """Write `folder/step-N` with every value of `state` as a file, then drop all but the newest `keep`.
+
+    Values are state dicts of tensors (written with torch.save) or JSON values. The manifest holds the size
+    and sha256 of each file.
+    """
+    target = folder / name_of(step)
+    with staged_folder(target) as staging:
+        for key, value in state.items():
+            if isinstance(value, dict) and key in ("model", "optimizer"):
+                torch.save(value, staging / f"{key}.pt")
+            else:
+                write_json(staging / f"{key}.json", value)
+        files = sorted(staging.iterdir())
+        manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in files}
+        write_json(staging / MANIFEST, {"step": step, "files": manifest})
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_latest(folder: Path, log: Log) -> tuple[int, dict[str, Any]] | None:
+    """Load the newest whole checkpoint below `folder`; None when there is none at all.
+
+    A damaged one is named in the log and the one before it is used.
+
+    Raises:
+        TrainingError: there are checkpoints, and every one is damaged. Starting afresh without saying so
+            would be another run.
+    """
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    found = sorted(folder.glob("step-*"), reverse=True)
+    for checkpoint in found:
+        problem = check(checkpoint)
+        if problem is None:
+            return int(checkpoint.name.removeprefix("step-")), _load(checkpoint)
+        log.say(f"checkpoint {checkpoint.name} is damaged ({problem}); trying the one before it")
+    if found:
+        raise TrainingError(
+            f"every checkpoint in {folder} is damaged; delete that folder to train from the start, or restore one from a backup"
+        )
+    return None
+
+
+def check(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        for name, facts in manifest["files"].items():
+            file = checkpoint / name
+            if not file.is_file() or file.stat().st_size != facts["bytes"]:
+                return f"{name} is missing or cut short"
+            if sha256_file(file) != facts["sha256"]:
+                return f"{name} has other content than was written"
+    except (OSError, ValueError, KeyError) as error:
+        return f"no usable manifest: {error}"
+    return None
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for file in checkpoint.iterdir():
+        if file.suffix == ".pt":
+            state[file.stem] = torch.load(file, map_location="cpu", weights_only=True)
+        elif file.name != MANIFEST:
+            state[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+    return state

@@ -1,0 +1,57 @@
+"""Choose device and number format by what the machine does well."""
+
+import contextlib
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from langgraft.errors import RecipeError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        RecipeError: the named device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise RecipeError(f"compute.device: `{name}` is not available on this machine; use `auto` or `cpu`")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The format matrix products run in; `auto` is bfloat16 on GPUs that have it, else float32.
+
+    A CPU without bfloat16 units is several times slower in it than in float32.
+
+    Raises:
+        RecipeError: unknown format.
+    """
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in DTYPES:
+        raise RecipeError(f"compute.dtype: `{name}` is unknown; choose auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Mixed precision around forward passes: weights stay float32."""
+    if dtype is torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def set_threads(threads: int) -> None:
+    """Use `threads` CPU threads; 0 keeps all cores."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)

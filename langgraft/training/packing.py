@@ -1,0 +1,127 @@
+"""Documents as packed token rows, without attention across documents, in an order that needs no state.
+
+A document of tokens t1..tn takes n+1 places: it reads `separator t1 .. tn` and predicts `t1 .. tn separator`,
+so its first token is predicted and every place carries a label. Documents follow one another in an order that
+is a function of (seed, epoch) alone; rows of `length` places are cut from that stream. Position ids restart at
+every document and every row, which is what keeps documents apart in attention.
+"""
+
+import functools
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from langgraft.errors import CorpusError
+from langgraft.store import read_json, staged_folder, write_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BATCH = 2000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One packed row; each array has shape (length,)."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    positions: np.ndarray
+
+
+def pack(tokenizer: "Tokenizer", texts: Iterable[str], out: Path, *, separator: int) -> dict[str, int]:
+    """Tokenise `texts` once into the folder `out`; returns the counts of documents, tokens and bytes.
+
+    Raises:
+        CorpusError: there is no text.
+    """
+    tokens: list[np.ndarray] = []
+    sizes: list[int] = []
+    total_bytes = 0
+    batch: list[str] = []
+
+    def flush() -> None:
+        for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
+            if encoding.ids:
+                tokens.append(np.asarray(encoding.ids, dtype=np.uint32))
+                sizes.append(len(encoding.ids))
+        batch.clear()
+
+    for text in texts:
+        total_bytes += len(text.encode("utf-8"))
+        batch.append(text)
+        if len(batch) == BATCH:
+            flush()
+    flush()
+    if not sizes:
+        raise CorpusError("there is no text to train on; check the corpus and its train split")
+    counts = {"documents": len(sizes), "tokens": sum(sizes), "bytes": total_bytes, "separator": separator}
+    with staged_folder(out) as staging:
+        np.save(staging / "tokens.npy", np.concatenate(tokens))
+        np.save(staging / "offsets.npy", np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+        write_json(staging / "packed.json", counts)
+    return counts
+
+
+class Packed:
+    """Reads rows of a packed folder; `row(i)` is a pure function of (folder, length, seed, i)."""
+
+    def __init__(self, folder: Path, *, length: int, seed: int) -> None:
+        self.tokens = np.load(folder / "tokens.npy", mmap_mode="r")
+        self.offsets = np.load(folder / "offsets.npy")
+        counts = read_json(folder / "packed.json")
+        self.separator: int = counts["separator"]
+        self.bytes_per_token: float = counts["bytes"] / counts["tokens"]
+        self.length, self.seed = length, seed
+        self.places = int(self.offsets[-1]) + len(self.offsets) - 1
+        self.rows_per_epoch = max(self.places // length, 1)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - a Packed lives as long as its run
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Document order of an epoch, and where each document starts in its stream."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.offsets) - 1)
+        sizes = np.diff(self.offsets)[order] + 1
+        return order, np.concatenate([[0], np.cumsum(sizes)])
+
+    def row(self, index: int) -> Row:
+        """Row `index`; epochs follow one another without end."""
+        epoch, within = divmod(index, self.rows_per_epoch)
+        order, starts = self._epoch(epoch)
+        begin = within * self.length
+        ids = np.empty(self.length, dtype=np.int64)
+        labels = np.empty(self.length, dtype=np.int64)
+        positions = np.empty(self.length, dtype=np.int64)
+        filled = 0
+        document = int(np.searchsorted(starts, begin, side="right")) - 1
+        while filled < self.length:
+            # A corpus smaller than one row repeats itself inside the row.
+            which = order[document % len(order)]
+            tokens = self.tokens[self.offsets[which] : self.offsets[which + 1]]
+            inside = np.concatenate([[self.separator], tokens, [self.separator]]).astype(np.int64)
+            skip = max(begin - int(starts[document]), 0) if document < len(order) else 0
+            take = min(len(inside) - 1 - skip, self.length - filled)
+            part = slice(filled, filled + take)
+            ids[part] = inside[skip : skip + take]
+            labels[part] = inside[skip + 1 : skip + 1 + take]
+            positions[part] = np.arange(take)
+            filled += take
+            document += 1
+        return Row(ids, labels, positions)
+
+
+def interleave(index: int, ratio: float) -> tuple[bool, int]:
+    """Whether row `index` of a mixture is replay, and its index within its own part.
+
+    Replay rows are spread evenly, so every window of rows holds its share to within one row.
+    """
+    before, after = int(index * ratio + 1e-9), int((index + 1) * ratio + 1e-9)
+    return (True, before) if after > before else (False, index - before)
+
+
+def forget(folder: Path) -> None:
+    """Remove a packed folder."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""Replay text the base writes itself: what it knows, sampled before it learns anything else.
+
+Sampling at temperature 1 from the document separator draws from the base's own distribution, so training on
+it pulls the model back to where it was. Source: self-synthesised replay, e.g. Huang et al. 2024 (arXiv
+2403.01244).
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from langgraft.base import separator_id
+from langgraft.progress import Log
+from langgraft.store import atomic_write
+from langgraft.tokenizer.files import load
+
+BATCH = 32
+
+
+def generate_replay(
+    base: Path,
+    out: Path,
+    *,
+    tokens: int,
+    length: int = 256,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    log: Log | None = None,
+) -> Path:
+    """Sample at least `tokens` base tokens of documents into `out/replay.jsonl`; returns that file.
+
+    Each batch is seeded by its number and written when done, so an interrupted call goes on where it was and
+    the result is the same.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from langgraft.training.device import choose_device, set_threads
+
+    result = out / "replay.jsonl"
+    if result.is_file():
+        return result
+    log = log or Log()
+    set_threads(threads)
+    where = choose_device(device)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).to(where).eval()
+    tokenizer, separator = load(base), separator_id(base)
+    out.mkdir(parents=True, exist_ok=True)
+    batches, total = 0, 0
+    progress = log.progress("replay from the base", tokens, unit="tokens")
+    while total < tokens:
+        part = out / f"batch-{batches:05d}.json"
+        if not part.is_file():
+            torch.manual_seed(seed * 1_000_003 + batches)
+            start = torch.full((BATCH, 1), separator, device=where)
+            with torch.inference_mode():
+                ids = model.generate(
+                    start,
+                    attention_mask=torch.ones_like(start),
+                    do_sample=True,
+                    temperature=temperature,
+                    top_p=top_p,
+                    top_k=0,
+                    max_new_tokens=length,
+                    eos_token_id=separator,
+                    pad_token_id=separator,
+                )
+            rows = [_cut(row, separator) for row in ids[:, 1:].tolist()]
+            atomic_write(part, json.dumps([row for row in rows if len(row) >= 8]))
+        new = sum(len(row) for row in json.loads(part.read_text()))
+        total += new
+        batches += 1
+        progress.advance(new)
+    lines = [
+        json.dumps({"text": text, "source": "self", "id": f"self-{i}"}, ensure_ascii=False)
+        for i, text in enumerate(_texts(out, batches, tokenizer))
+    ]
+    atomic_write(result, "\n".join(lines) + "\n")
+    for part in out.glob("batch-*.json"):
+        part.unlink()
+    return result
+
+
+def _cut(row: list[int], separator: int) -> list[int]:
+    return row[: row.index(separator)] if separator in row else row
+
+
+def _texts(out: Path, batches: int, tokenizer: "object") -> Iterator[str]:
+    for number in range(batches):
+        for row in json.loads((out / f"batch-{number:05d}.json").read_text()):
+            text = tokenizer.decode(row, skip_special_tokens=True).strip()  # type: ignore[attr-defined]
+            if text and "�" not in text:
+                yield text
