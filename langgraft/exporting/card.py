@@ -37,8 +37,8 @@ _MAPPINGS = ("training", "token_parity", "kl_divergence", "versions")
 def model_card(folder: Path, facts: Mapping[str, Any]) -> str:
     """The text of README.md: hub metadata as front matter, then one section for every group of facts.
 
-    `folder` adds what its files say: architecture, parameters, vocabulary, context length. See `FACTS` for what
-    `facts` may hold; whatever is missing or None is left out.
+    `folder` adds what its files say: architecture, parameters, vocabulary, context length. See `FACTS` for
+    what `facts` may hold; whatever is missing or None is left out.
 
     Raises:
         ModelError: an unknown fact (with a suggestion), one of the wrong shape, or a damaged folder.
@@ -134,7 +134,8 @@ def _model_section(folder: Path, facts: Mapping[str, Any]) -> str:
     ]
     if (folder / "tokenizer.json").is_file():
         rows.insert(3, ("Tokens", tokenizer_size(read_json(folder / "tokenizer.json"))))
-    return f"## Model\n\n{_table(('', ''), [(name, _number(value)) for name, value in rows if value is not None])}"
+    known = [(name, _number(value)) for name, value in rows if value is not None]
+    return f"## Model\n\n{_table(('', ''), known)}"
 
 
 def _compared(rows: Sequence[Mapping[str, Any]]) -> str:

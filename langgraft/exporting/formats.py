@@ -164,7 +164,7 @@ def export_gguf(
     return {"format": "gguf", "folder": str(out), "files": files}
 
 
-# name -> "module:function", as `langgraft.methods.resolve` takes it; an export is `function(model, out, *, options)`.
+# name -> "module:function", as `langgraft.methods.resolve` takes it; called as (model, out, **options).
 EXPORTS: Mapping[str, str] = {
     "hf": "langgraft.exporting.formats:export_hf",
     "gguf": "langgraft.exporting.formats:export_gguf",

@@ -51,7 +51,9 @@ def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
     tokens, types, holes = _tokens(document, path)
     config = read_json(model / "tokenizer_config.json") if (model / "tokenizer_config.json").is_file() else {}
     special = _special(model, config, {token: i for i, token in enumerate(tokens)})
-    add_bos, add_eos = _affixes(path, special)
+    tokenizer = load_tokenizer(model)
+    _check_ids(document, tokenizer, path)
+    add_bos, add_eos = _affixes(path, tokenizer, special)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in document["model"]["merges"]]
     return Vocabulary(
         tokens,
@@ -154,11 +156,19 @@ def _end_of_turn(model: Path, special: dict[str, int]) -> int | None:
     return others[0] if others else None
 
 
-def _affixes(path: Path, special: dict[str, int]) -> tuple[bool, bool]:
-    """Whether the tokenizer's post-processor puts bos before and eos after a text."""
-    from tokenizers import Tokenizer
+def _check_ids(document: dict[str, Any], tokenizer: Any, path: Path) -> None:
+    """The library numbers added tokens anew where model.vocab lacks them, whatever the file says."""
+    for added in document.get("added_tokens", []):
+        loaded = tokenizer.token_to_id(added["content"])
+        if loaded != added["id"]:
+            raise ModelError(
+                f"{path}: added token {added['content']!r} has id {added['id']}, but loads with id {loaded}; "
+                "put it into model.vocab with its id"
+            )
 
-    tokenizer = Tokenizer.from_file(str(path))
+
+def _affixes(path: Path, tokenizer: Any, special: dict[str, int]) -> tuple[bool, bool]:
+    """Whether the tokenizer's post-processor puts bos before and eos after a text."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     full = tokenizer.encode("a", add_special_tokens=True).ids
     add_bos = full[:1] == [special.get("bos")] and full != bare
@@ -180,3 +190,20 @@ def chat_template(model: Path, config: dict[str, Any]) -> str | None:
         named = {entry["name"]: entry["template"] for entry in template}
         template = named.get("default")
     return template
+
+
+def load_tokenizer(model: Path) -> Any:
+    """The `tokenizers.Tokenizer` of a hub folder.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    from tokenizers import Tokenizer
+
+    path = model / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; a fast tokenizer is needed")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises bare Exception
+        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error

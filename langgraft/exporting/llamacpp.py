@@ -47,9 +47,9 @@ def library() -> ModuleType:
 
 def _last_words() -> str:
     """What llama.cpp said about an error just before it failed."""
-    lines = [line.strip() for line in "".join(_said).splitlines()]
-    telling = [line for line in lines if "error" in line.lower() or "unknown" in line.lower()]
-    return (telling or lines or ["it gave no reason"])[-1 if not telling else 0]
+    lines = [line.strip() for line in "".join(_said).splitlines() if line.strip()]
+    telling = [line for line in lines if ": error" in line or "failed" in line]
+    return (telling or lines[-1:] or ["it gave no reason"])[0]
 
 
 class LlamaCpp:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.errors import InputError, ModelError
+from langgraft.exporting.gguf_vocab import load_tokenizer
 from langgraft.exporting.llamacpp import LlamaCpp, open_gguf
 from langgraft.exporting.parity_lines import parity_lines
 
@@ -59,23 +60,6 @@ def token_parity(model: Path, gguf: Path, lines: Sequence[str]) -> dict[str, Any
         "equal": mismatches == 0,
         "examples": examples,
     }
-
-
-def load_tokenizer(model: Path) -> Any:
-    """The `tokenizers.Tokenizer` of a hub folder.
-
-    Raises:
-        ModelError: there is none, or it is damaged.
-    """
-    from tokenizers import Tokenizer
-
-    path = model / "tokenizer.json"
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist; a fast tokenizer is needed")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises bare Exception
-        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error
 
 
 def _example(line: str, ours: list[int], theirs: list[int]) -> dict[str, Any]:

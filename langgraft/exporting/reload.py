@@ -10,7 +10,7 @@ from typing import Any
 
 from langgraft.base import embedding_rows, separator_id
 from langgraft.errors import InputError, ModelError
-from langgraft.exporting.parity import load_tokenizer
+from langgraft.exporting.gguf_vocab import load_tokenizer
 from langgraft.store import read_json
 
 _CHILD = Path(__file__).with_name("_reload_child.py")
@@ -27,8 +27,8 @@ def reload_check(
     """Load a hub folder in a process that cannot import langgraft; score texts and compare token ids.
 
     Bits per byte: the negative log2 likelihood of all tokens of a text, over its UTF-8 bytes. Every text
-    stands after the prefix token, so that its first token is predicted too; texts longer than `window` (or than
-    the model's context) are scored in windows that do not overlap, each after the prefix token.
+    stands after the prefix token, so that its first token is predicted too; texts longer than `window` (or
+    than the model's context) are scored in windows that do not overlap, each after the prefix token.
 
     Args:
         prefix_id: the document separator; by default the one the tokenizer names.
