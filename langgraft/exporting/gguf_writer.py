@@ -1,5 +1,6 @@
 """Hub folder -> GGUF file, tensor by tensor: never more than one tensor of the model in memory."""
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -74,24 +75,15 @@ def write_gguf(
     vocabulary = read_vocabulary(model, pre=pre)
     weights = open_weights(model)
     rows = _check_rows(model, weights, len(vocabulary.tokens))
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(temporary, architecture)
-    _add_settings(writer, config, name or model.name, quant, len(vocabulary.tokens))
-    _add_vocabulary(writer, vocabulary)
-    try:
-        with disk_errors(path), weights.reader() as read:
-            tensors = list(
-                _plan(config, weights, read, architecture, permuted, quant, len(vocabulary.tokens))
-            )
+    with _staged(path) as temporary, weights.reader() as read:
+        writer = gguf.GGUFWriter(temporary, architecture)
+        _add_settings(writer, config, name or model.name, quant, len(vocabulary.tokens))
+        _add_vocabulary(writer, vocabulary)
+        tensors = list(_plan(config, weights, read, architecture, permuted, quant, len(vocabulary.tokens)))
+        try:
             _write(writer, tensors)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            fsync_folder(path.parent)
-    finally:
-        writer.close()
-        temporary.unlink(missing_ok=True)
+        finally:
+            writer.close()
     fallback = [tensor.name for tensor in tensors if quant == "q8_0" and tensor.quant.name == "F16"]
     return {
         "path": str(path),
@@ -106,6 +98,22 @@ def write_gguf(
         "stored_as_f16": fallback,
         "notes": vocabulary.notes,
     }
+
+
+@contextlib.contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` whose file becomes `path` when the block ends well, and vanishes otherwise."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def read_config(model: Path) -> Any:

@@ -66,6 +66,11 @@ def reload_check(
     }
     result = _run_child(folder, request, timeout)
     ours = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    return {**_judge(result, ours, texts, rows), "prefix_id": prefix}
+
+
+def _judge(result: dict[str, Any], ours: list[list[int]], texts: Sequence[str], rows: int) -> dict[str, Any]:
+    """What the process found, set against the ids of tokenizer.json and the rows that the config promises."""
     differing = [i for i, ids in enumerate(ours) if ids != result["ids"][i]]
     sizes = [len(text.encode("utf-8")) for text in texts]
     whole = not result["missing"] and not result["mismatched"] and result["rows"] == rows
@@ -77,7 +82,6 @@ def reload_check(
         "tokens": sum(len(ids) for ids in result["ids"]),
         "ids_equal": not differing,
         "differing": differing,
-        "prefix_id": prefix,
         **{name: result[name] for name in ("model_class", "tokenizer_class", "rows", "missing")},
         **{name: result[name] for name in ("unexpected", "mismatched", "chat_template")},
     }
