@@ -18,9 +18,7 @@ from langgraft.store import read_json, sha256_file, staged_folder, write_json
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
@@ -47,7 +45,9 @@ def locate(name: str, revision: str | None = None) -> Base:
         return Base("gguf", name, path)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{path} has no config.json: it is no model folder; name the folder that holds one")
+            raise ModelError(
+                f"{path} has no config.json: it is no model folder; name the folder that holds one"
+            )
         return Base("folder", name, path)
     if path.exists():
         raise ModelError(f"{path} is neither a model folder nor a .gguf file")
@@ -89,7 +89,8 @@ def identity(base: Base, hash_file: Callable[[Path], str] = sha256_file) -> dict
         files = sorted(
             file
             for file in base.path.iterdir()
-            if file.suffix in (".json", ".safetensors", ".model", ".jinja") and not file.name.startswith("stage")
+            if file.suffix in (".json", ".safetensors", ".model", ".jinja")
+            and not file.name.startswith("stage")
         )
         return {"files": {file.name: hash_file(file) for file in files}}
     return {"hub": base.name, "commit": _hub_commit(base.name, base.revision)}
@@ -157,7 +158,9 @@ def check_causal_lm(folder: Path) -> None:
             f"{folder} is no causal language model ({kind}); langgraft extends decoders that AutoModelForCausalLM loads"
         )
     if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"{folder} has no .safetensors weights; convert the checkpoint with `save_pretrained` first")
+        raise ModelError(
+            f"{folder} has no .safetensors weights; convert the checkpoint with `save_pretrained` first"
+        )
 
 
 def tokenizer_size(tokenizer_json: dict[str, Any]) -> int:
@@ -322,7 +325,12 @@ PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
 
 def copy_tokenizer_files(source: Path, target: Path) -> None:
     """Copy every tokenizer file that is not rewritten (config, special tokens, chat template)."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"):
+    for name in (
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+    ):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
 

@@ -260,7 +260,11 @@ def _floats(data: Any, model: type[BaseModel]) -> Any:
         kind = section_type(field.annotation) if field is not None else None
         if kind is not None:
             value = _floats(value, kind)
-        elif field is not None and type(value) is int and float in (field.annotation, *getattr(field.annotation, "__args__", ())):
+        elif (
+            field is not None
+            and type(value) is int
+            and float in (field.annotation, *getattr(field.annotation, "__args__", ()))
+        ):
             value = float(value)
         out[key] = value
     return out
@@ -293,7 +297,11 @@ def _sentence(error: ValidationError, where: str) -> str:
 def _fields_at(location: Sequence[Any]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in location:
-        inner = section_type(model.model_fields[str(part)].annotation) if str(part) in model.model_fields else None
+        inner = (
+            section_type(model.model_fields[str(part)].annotation)
+            if str(part) in model.model_fields
+            else None
+        )
         if inner is None:
             annotation = model.model_fields[str(part)].annotation
             inner = next((a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)), None)

@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, replace, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,6 +85,8 @@ def prepare(
     max_characters: int | None = None,
     dev: float = 0.02,
     test: float = 0.02,
+    source_dev: float | None = None,
+    source_test: float | None = None,
     seed: int = 0,
     max_documents: int | None = None,
     near_duplicates: bool = True,
@@ -100,7 +102,8 @@ def prepare(
         language, source_language: ISO 639 codes; documents that are clearly in another language are dropped.
         min_characters, max_characters: shorter documents are dropped; longer ones end at a paragraph,
             sentence or word before the limit.
-        dev, test: share of the documents held out (below 1) or their number (1 and more), per language.
+        dev, test: share of the documents held out (below 1) or their number (1 and more).
+        source_dev, source_test: the same for the source language; None takes `dev` and `test`.
         max_documents: keep at most the first so many documents of each language.
         near_duplicates: also drop documents that nearly repeat an earlier one (see `dedup`).
 
@@ -113,13 +116,17 @@ def prepare(
         GateError: a training document repeats a held-out one.
     """
     options = Options(min_characters, max_characters, dev, test, seed, max_documents, near_duplicates)
+    held_out = {
+        "dev": dev if source_dev is None else source_dev,
+        "test": test if source_test is None else source_test,
+    }
     summary: dict[str, Any] = {"seed": seed, "target": None, "source": None}
-    sides = [("target", target, language)]
+    sides = [("target", target, language, options)]
     if source:
-        sides.append(("source", source, source_language))
+        sides.append(("source", source, source_language, replace(options, **held_out)))
     with staged_folder(Path(out)) as folder:
-        for side, inputs, code in sides:
-            summary[side] = _side(inputs, code, folder / side, options, log)
+        for side, inputs, code, of_side in sides:
+            summary[side] = _side(inputs, code, folder / side, of_side, log)
         write_json(folder / "summary.json", summary)
     return summary
 

@@ -81,7 +81,9 @@ def score(
     from langgraft.training.device import choose_device, set_threads
 
     if not texts or not all(texts):
-        raise CorpusError("bits per byte needs at least one document, and none may be empty; check the held-out split")
+        raise CorpusError(
+            "bits per byte needs at least one document, and none may be empty; check the held-out split"
+        )
     set_threads(threads)
     tokenizer, separator = load(folder), separator_id(folder)
     encoded = [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

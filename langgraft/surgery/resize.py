@@ -46,14 +46,23 @@ def find_matrices(folder: Path) -> Matrices:
 
     check_causal_lm(folder)
     config = AutoConfig.from_pretrained(folder)
-    if getattr(config, "vision_config", None) is not None or getattr(config, "audio_config", None) is not None:
-        raise ModelError(f"{folder} is a multimodal model ({config.model_type}); extract its text model first")
+    if (
+        getattr(config, "vision_config", None) is not None
+        or getattr(config, "audio_config", None) is not None
+    ):
+        raise ModelError(
+            f"{folder} is a multimodal model ({config.model_type}); extract its text model first"
+        )
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except ValueError as error:
-        raise ModelError(f"{folder}: transformers cannot build a causal language model from it: {error}") from error
-    names = {id(parameter): name for name, parameter in model.named_parameters()}  # a tied pair: the first name
+        raise ModelError(
+            f"{folder}: transformers cannot build a causal language model from it: {error}"
+        ) from error
+    names = {
+        id(parameter): name for name, parameter in model.named_parameters()
+    }  # a tied pair: the first name
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = bool(config.tie_word_embeddings) or head is None
     bias = getattr(head, "bias", None)
@@ -104,9 +113,13 @@ def resize(
         names = [matrices.embedding, matrices.head, matrices.head_bias]
         todo = {name for name in names if name is not None}
         for shard in sorted(base.glob("*.safetensors")):
-            todo -= _rewrite_shard(shard, staging / shard.name, todo, pieces, first, rows, method, options or {}, seed)
+            todo -= _rewrite_shard(
+                shard, staging / shard.name, todo, pieces, first, rows, method, options or {}, seed
+            )
         if todo:
-            raise ModelError(f"{base} holds no tensor named {', '.join(sorted(todo))}; its files do not match its config.json")
+            raise ModelError(
+                f"{base} holds no tensor named {', '.join(sorted(todo))}; its files do not match its config.json"
+            )
         _rewrite_index(base, staging)
         _rewrite_config(base, staging, rows=rows, used=used)
         check_old_rows(base, staging, matrices, first)
@@ -141,7 +154,10 @@ def new_token_pieces(base: Path, tokenizer: Path) -> tuple[list[list[int]], int]
     if [i for i, _ in added] != list(range(added[0][0], added[0][0] + len(added))) or added[0][0] < first:
         raise TokenizerError(f"the new ids of {tokenizer} must run from {first:,} without holes")
     bare = without_pre_tokenizer(old_data)
-    pieces = [encoding.ids for encoding in bare.encode_batch([token for _, token in added], add_special_tokens=False)]
+    pieces = [
+        encoding.ids
+        for encoding in bare.encode_batch([token for _, token in added], add_special_tokens=False)
+    ]
     return pieces, added[0][0]
 
 
@@ -191,10 +207,18 @@ def longer(
 
 def _copy_side_files(base: Path, tokenizer: Path, out: Path) -> None:
     for file in sorted(base.iterdir()):
-        if file.suffix in (".json", ".txt", ".py") and not file.name.startswith(NOT_COPIED) and file.name != INDEX:
+        if (
+            file.suffix in (".json", ".txt", ".py")
+            and not file.name.startswith(NOT_COPIED)
+            and file.name != INDEX
+        ):
             shutil.copyfile(file, out / file.name)
     for file in sorted(tokenizer.iterdir()):
-        if file.is_file() and file.suffix in (".json", ".jinja", ".model") and not file.name.startswith(("stage", "summary")):
+        if (
+            file.is_file()
+            and file.suffix in (".json", ".jinja", ".model")
+            and not file.name.startswith(("stage", "summary"))
+        ):
             shutil.copyfile(file, out / file.name)
 
 
@@ -207,7 +231,9 @@ def _rewrite_index(base: Path, out: Path) -> None:
     for shard in out.glob("*.safetensors"):
         with shard.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(t["data_offsets"][1] - t["data_offsets"][0] for n, t in header.items() if n != "__metadata__")
+        total += sum(
+            t["data_offsets"][1] - t["data_offsets"][0] for n, t in header.items() if n != "__metadata__"
+        )
     index.setdefault("metadata", {})["total_size"] = total
     write_json(out / INDEX, index)
 
@@ -232,7 +258,9 @@ def check_old_rows(base: Path, extended: Path, matrices: Matrices, first: int) -
     """
     for name in (matrices.embedding, matrices.head, matrices.head_bias):
         if name is not None and not torch.equal(_rows(base, name, first), _rows(extended, name, first)):
-            raise ModelError(f"old rows of {name} changed while writing {extended}; the disk may be failing, run again")
+            raise ModelError(
+                f"old rows of {name} changed while writing {extended}; the disk may be failing, run again"
+            )
 
 
 def _rows(folder: Path, name: str, count: int) -> Tensor:

@@ -92,7 +92,9 @@ def extend(
     return extension
 
 
-def count_words(data: dict[str, Any], texts: Iterable[str], scope: Scope, *, log: Log | None = None) -> Counter[str]:
+def count_words(
+    data: dict[str, Any], texts: Iterable[str], scope: Scope, *, log: Log | None = None
+) -> Counter[str]:
     """Count the pre-tokens (spelled in the byte alphabet) of `texts` that hold a character in scope."""
     tokenizer = from_data(data)
     normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
@@ -229,7 +231,9 @@ def learn(units: Units, words: Counter[str], new_tokens: int, *, min_frequency: 
     from tokenizers import Tokenizer, models, trainers
 
     runs, _ = units.encode(words)
-    names = sorted({name for run in runs for name in run}, key=lambda name: (not name.startswith("\0head "), name))
+    names = sorted(
+        {name for run in runs for name in run}, key=lambda name: (not name.startswith("\0head "), name)
+    )
     code = {name: chr(FIRST_SYMBOL + i) for i, name in enumerate(names)}
     back = {symbol: name for name, symbol in code.items()}
     tokenizer = Tokenizer(models.BPE())
@@ -254,9 +258,7 @@ def learn(units: Units, words: Counter[str], new_tokens: int, *, min_frequency: 
         parts = [back[symbol] for symbol in symbols]
         if len(parts) == 1:
             return parts[0]
-        return "".join(
-            part.removeprefix("\0head ") for part in parts if not part.startswith("\0tail ")
-        )
+        return "".join(part.removeprefix("\0head ") for part in parts if not part.startswith("\0tail "))
 
     merges = []
     for merge in learned:

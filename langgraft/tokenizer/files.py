@@ -26,9 +26,15 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TokenizerError(f"{folder} has no tokenizer.json; save the base's fast tokenizer there first")
     data = read_json(path)
-    if data.get("model", {}).get("type") != "BPE" or data["model"].get("byte_fallback") or not is_byte_level(data):
+    if (
+        data.get("model", {}).get("type") != "BPE"
+        or data["model"].get("byte_fallback")
+        or not is_byte_level(data)
+    ):
         kind = data.get("model", {}).get("type", "unknown")
-        raise TokenizerError(f"{path} is a {kind} tokenizer without byte-level pre-tokenization; only byte-level BPE can be extended")
+        raise TokenizerError(
+            f"{path} is a {kind} tokenizer without byte-level pre-tokenization; only byte-level BPE can be extended"
+        )
     merges = data["model"]["merges"]
     if merges and isinstance(merges[0], str):
         data["model"]["merges"] = [merge.split(" ", 1) for merge in merges]

@@ -84,7 +84,9 @@ def train(
         TrainingError: the loss is not a number, or no checkpoint is usable.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written, the same call resumes.
     """
-    return _Run(model_folder, out, target, replay, old_rows, settings, compute or Compute(), log or Log()).go()
+    return _Run(
+        model_folder, out, target, replay, old_rows, settings, compute or Compute(), log or Log()
+    ).go()
 
 
 class _Run:
@@ -117,7 +119,9 @@ class _Run:
             new_rows_learning_rate=settings.new_rows_learning_rate,
             weight_decay=settings.weight_decay,
         )
-        self.optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=1e-8, fused=self.device.type != "mps")
+        self.optimizer = torch.optim.AdamW(
+            groups, betas=settings.betas, eps=1e-8, fused=self.device.type != "mps"
+        )
         ratio = settings.old_rows_learning_rate / settings.new_rows_learning_rate
         self.old_rows = OldRows(self.model, old_rows, min(ratio, 1.0))
         self.target = Packed(target, length=settings.length, seed=settings.seed)
@@ -130,7 +134,9 @@ class _Run:
     def go(self) -> dict[str, Any]:
         self._resume()
         tokens = self.settings.batch_rows * self.settings.length
-        progress = self.log.progress("pretrain", self.settings.steps * tokens, unit="tokens", done=self.step * tokens)
+        progress = self.log.progress(
+            "pretrain", self.settings.steps * tokens, unit="tokens", done=self.step * tokens
+        )
         last = math.nan
         with _stop_requested() as stop:
             while self.step < self.settings.steps:
@@ -145,7 +151,9 @@ class _Run:
                 if stop or (self.step % self.compute.checkpoint_every == 0 and not finished):
                     self._save()
                 if stop and not finished:
-                    raise Interrupted(f"stopped at step {self.step} by {stop[0]}; run the same command to go on")
+                    raise Interrupted(
+                        f"stopped at step {self.step} by {stop[0]}; run the same command to go on"
+                    )
         self._write_model()
         return self._summary(last)
 
@@ -162,7 +170,11 @@ class _Run:
     def _step(self) -> tuple[float, float, float]:
         """One optimizer step; returns mean loss in nats per token, gradient norm before clipping, body rate."""
         factor = self.schedule(
-            self.step, self.settings.steps, warmup=self.warmup, decay=self.settings.decay, minimum=self.settings.minimum
+            self.step,
+            self.settings.steps,
+            warmup=self.warmup,
+            decay=self.settings.decay,
+            minimum=self.settings.minimum,
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -228,7 +240,11 @@ class _Run:
             self.model.save_pretrained(staging)
             for file in sorted(self.model_folder.iterdir()):
                 # Configs and tokenizer travel unchanged; only the weights are new.
-                if file.is_file() and file.suffix in (".json", ".jinja", ".model", ".txt") and "safetensors" not in file.name:
+                if (
+                    file.is_file()
+                    and file.suffix in (".json", ".jinja", ".model", ".txt")
+                    and "safetensors" not in file.name
+                ):
                     shutil.copyfile(file, staging / file.name)
 
     def _summary(self, last: float) -> dict[str, Any]:

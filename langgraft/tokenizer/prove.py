@@ -1,0 +1,288 @@
+"""Proofs that an extended tokenizer is what it claims to be. Every gate can fail, and says what it found."""
+
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langgraft.errors import TokenizerError
+from langgraft.store import read_json, write_json
+from langgraft.text import Language
+from langgraft.tokenizer.files import load, read_tokenizer, token_bytes
+from langgraft.tokenizer.scope import Scope
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BATCH = 20_000
+PIN = "langgraft_tokenizer_pin.json"
+
+SOURCE_AND_CODE = (
+    "The quick brown fox jumps over the lazy dog; it didn't stop, and won't.",
+    "In 1969 Apollo 11 landed on the Moon: 38 kg of samples, 21.5 kg of them rock.",
+    'def mean(xs: list[float]) -> float:\n    """Mean of xs."""\n    return sum(xs) / len(xs)  # may raise\n',
+    "for (int i = 0; i < n; ++i) {\n\t\tif (a[i] != b[i]) return -1;\n}\n",
+    "SELECT name, COUNT(*) FROM users WHERE created_at >= '2024-01-01' GROUP BY name;",
+    "https://example.org/a/b?c=1&d=%20x#top  user@example.org  C:\\Users\\x",
+    "  two  spaces\n\n\n\tand a tab\r\nwindows line\n",
+    "Ünïcödé naïve café — “quotes” … €100 ½ ™",
+    "Да, это русский текст. Ελληνικά. עברית. 한국어 문장.",
+    "👩‍👩‍👧‍👦 🇭🇰 👍🏽 ☃︎ 🏴‍☠️",
+)
+PINNED = (
+    *SOURCE_AND_CODE,
+    "我哋今日去飲茶",
+    "नमस्ते दुनिया",
+    "สวัสดีชาวโลก",
+    "سلام دنیا می‌روم",
+    "日本語のテキスト",
+    "xin chào thế giới",
+)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One proof: `value` is what was found, `bound` what is allowed."""
+
+    name: str
+    passed: bool
+    value: str
+    bound: str
+    detail: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def prove(
+    base: Path,
+    extended: Path,
+    language: Language,
+    *,
+    target_texts: Sequence[str] = (),
+    source_texts: Sequence[str] = (),
+    fuzz: int = 2000,
+    seed: int = 0,
+) -> list[Gate]:
+    """Run every gate on the tokenizer folders `base` and `extended`.
+
+    `target_texts` must survive a round trip; `source_texts` (and built-in English, code and mixed lines)
+    must keep their ids.
+
+    Raises:
+        TokenizerError: a folder holds no byte-level BPE tokenizer.
+    """
+    scope = Scope(language.scripts)
+    old_data, new_data = read_tokenizer(base), read_tokenizer(extended)
+    old, new = load(base), load(extended)
+    return [
+        old_ids(old_data, new_data),
+        old_merges_first(old_data, new_data),
+        outside_scope(old, new, scope),
+        same_encoding(old, new, [*SOURCE_AND_CODE, *source_texts]),
+        reachable(old_data, new_data, new, scope),
+        lossless(old, new, [*PINNED, *target_texts, *fuzzed(fuzz, scope, seed)]),
+        loads_alike(extended, new, [*PINNED, *target_texts[:200]]),
+    ]
+
+
+def old_ids(old: dict[str, Any], new: dict[str, Any]) -> Gate:
+    """Every token of the base, added and special ones included, keeps its id."""
+    moved = [t for t, i in old["model"]["vocab"].items() if new["model"]["vocab"].get(t) != i]
+    added = {token["content"]: token for token in new.get("added_tokens", [])}
+    moved += [
+        token["content"] for token in old.get("added_tokens", []) if added.get(token["content"]) != token
+    ]
+    ids = list(new["model"]["vocab"].values())
+    doubled = len(ids) - len(set(ids))
+    clash = set(ids[len(old["model"]["vocab"]) :]) & {token["id"] for token in old.get("added_tokens", [])}
+    bad = len(moved) + doubled + len(clash)
+    detail = f"first: {moved[0]!r}" if moved else f"{doubled} ids used twice" if doubled else ""
+    return Gate("old ids unchanged", bad == 0, f"{bad} changed", "0", detail)
+
+
+def old_merges_first(old: dict[str, Any], new: dict[str, Any]) -> Gate:
+    """The base's merges come first, in their order; parts and result of every merge are in the vocabulary."""
+    before, after = old["model"]["merges"], new["model"]["merges"]
+    ordered = after[: len(before)] == before
+    vocab = new["model"]["vocab"]
+    missing = [merge for merge in after if any(t not in vocab for t in (*merge, "".join(merge)))]
+    detail = f"first: {missing[0]}" if missing else "" if ordered else "base merges moved or changed"
+    value = f"{len(missing)} incomplete" if ordered else "base merges moved"
+    return Gate("old merges first, none incomplete", ordered and not missing, value, "0", detail)
+
+
+def outside_scope(old: "Tokenizer", new: "Tokenizer", scope: Scope) -> Gate:
+    """Every Unicode code point outside the language's scope keeps its encoding; all 1.1 million are tried."""
+    outside = (chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c <= 0xDFFF and c not in scope)
+    changed, tried = _changed(old, new, outside)
+    detail = "first: " + ", ".join(f"U+{ord(c):04X}" for c in changed[:5]) if changed else ""
+    return Gate(
+        "code points outside the scope unchanged",
+        not changed,
+        f"{len(changed)} of {tried:,} changed",
+        "0",
+        detail,
+    )
+
+
+def same_encoding(old: "Tokenizer", new: "Tokenizer", texts: Iterable[str]) -> Gate:
+    """Source-language text and code keep their ids."""
+    changed, tried = _changed(old, new, texts)
+    detail = f"first: {changed[0][:60]!r}" if changed else ""
+    return Gate(
+        "source text and code unchanged", not changed, f"{len(changed)} of {tried:,} changed", "0", detail
+    )
+
+
+def _changed(old: "Tokenizer", new: "Tokenizer", texts: Iterable[str]) -> tuple[list[str], int]:
+    changed, tried = [], 0
+    for batch in _batched(texts):
+        tried += len(batch)
+        before = old.encode_batch_fast(batch, add_special_tokens=False)
+        after = new.encode_batch_fast(batch, add_special_tokens=False)
+        changed += [text for text, a, b in zip(batch, before, after, strict=True) if a.ids != b.ids]
+    return changed, tried
+
+
+def _batched(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def reachable(old_data: dict[str, Any], new_data: dict[str, Any], new: "Tokenizer", scope: Scope) -> Gate:
+    """Every new token is produced by some text: itself, or (half a character) a character or merge that needs it."""
+    vocab = new_data["model"]["vocab"]
+    added = [token for token in vocab if token not in old_data["model"]["vocab"]]
+    whole, partial = {}, []
+    for token in added:
+        try:
+            whole[token] = token_bytes(token).decode("utf-8")
+        except UnicodeDecodeError:
+            partial.append(token)
+    encodings = new.encode_batch_fast(list(whole.values()), add_special_tokens=False)
+    dead = [token for token, encoding in zip(whole, encodings, strict=True) if encoding.ids != [vocab[token]]]
+    alive = set(whole) - set(dead)
+    used: set[int] = set()
+    if partial:
+        for batch in _batched(f"{space}{chr(c)}" for c in scope.code_points() for space in ("", " ")):
+            for encoding in new.encode_batch_fast(batch, add_special_tokens=False):
+                used.update(encoding.ids)
+    parts: dict[str, list[list[str]]] = {}
+    for merge in new_data["model"]["merges"][len(old_data["model"]["merges"]) :]:
+        parts.setdefault("".join(merge), []).append(merge)
+    needed = _ancestors(alive, parts)
+    dead += [token for token in partial if vocab[token] not in used and token not in needed]
+    detail = f"first: {dead[0]!r}" if dead else ""
+    return Gate("no unreachable new token", not dead, f"{len(dead)} of {len(added):,}", "0", detail)
+
+
+def _ancestors(tokens: Iterable[str], parts: dict[str, list[list[str]]]) -> set[str]:
+    """All tokens that merges leading to `tokens` pass through."""
+    found: set[str] = set()
+    todo = list(tokens)
+    while todo:
+        for merge in parts.get(todo.pop(), []):
+            fresh = [part for part in merge if part not in found]
+            found.update(fresh)
+            todo.extend(fresh)
+    return found
+
+
+def lossless(old: "Tokenizer", new: "Tokenizer", texts: Sequence[str]) -> Gate:
+    """Decoding gives the text back, byte for byte.
+
+    What the base itself cannot hold (SmolLM2 has no token for some bytes, Qwen normalises to NFC) is counted
+    apart: an extension must lose nothing that the base keeps.
+    """
+    lost, by_base = [], 0
+    for batch in _batched(texts):
+        for text, before, after in zip(batch, _round_trip(old, batch), _round_trip(new, batch), strict=True):
+            if after != text:
+                if before == after:
+                    by_base += 1
+                else:
+                    lost.append(text)
+    detail = (
+        f"first: {lost[0][:40]!r}"
+        if lost
+        else f"{by_base} more are lost by the base itself"
+        if by_base
+        else ""
+    )
+    return Gate("lossless round trip", not lost, f"{len(lost)} of {len(texts):,} lost", "0", detail)
+
+
+def _round_trip(tokenizer: "Tokenizer", texts: list[str]) -> list[str]:
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return tokenizer.decode_batch([encoding.ids for encoding in encodings], skip_special_tokens=False)
+
+
+def fuzzed(count: int, scope: Scope, seed: int) -> list[str]:
+    """`count` random strings: any Unicode, characters in scope, ASCII and white space, mixed."""
+    rng = random.Random(seed)
+    inside = list(scope.code_points())
+    pools = (
+        lambda: chr(rng.choice(inside)),
+        lambda: chr(rng.randrange(0x20, 0x7F)),
+        lambda: rng.choice(" \n\t  \u200d\ufe0f"),
+        lambda: chr(rng.choice((rng.randrange(0x20, 0xD800), rng.randrange(0xE000, 0x40000)))),
+    )
+    return ["".join(rng.choice(pools)() for _ in range(rng.randrange(1, 40))) for _ in range(count)]
+
+
+def loads_alike(folder: Path, new: "Tokenizer", texts: Sequence[str]) -> Gate:
+    """`AutoTokenizer` gives the ids of `Tokenizer.from_file` (transformers 5 rebuilds some tokenizers from code)."""
+    from transformers import AutoTokenizer
+
+    try:
+        auto = AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        return Gate(
+            "AutoTokenizer gives the same ids", False, "does not load", "0", str(error).splitlines()[0]
+        )
+    wrong = [
+        t
+        for t in texts
+        if auto(t, add_special_tokens=False)["input_ids"] != new.encode(t, add_special_tokens=False).ids
+    ]
+    detail = f"first: {wrong[0][:40]!r}" if wrong else ""
+    return Gate(
+        "AutoTokenizer gives the same ids", not wrong, f"{len(wrong)} of {len(texts)} differ", "0", detail
+    )
+
+
+def write_pin(folder: Path) -> None:
+    """Write the ids of a fixed multilingual text into `folder`, so that drift shows at load."""
+    write_json(folder / PIN, _pin(load(folder)))
+
+
+def check_pin(folder: Path) -> None:
+    """Compare the folder's tokenizer with its pin, where it has one.
+
+    Raises:
+        TokenizerError: the tokenizer gives other ids than when it was made.
+    """
+    path = Path(folder) / PIN
+    if path.is_file() and read_json(path)["sha256"] != _pin(load(folder))["sha256"]:
+        raise TokenizerError(
+            f"the tokenizer in {folder} gives other ids than when it was made (see {PIN}); "
+            "restore tokenizer.json or run the tokenizer stage again"
+        )
+
+
+def _pin(tokenizer: "Tokenizer") -> dict[str, Any]:
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(PINNED), add_special_tokens=False)]
+    digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+    return {"sha256": digest, "texts": list(PINNED), "ids": ids}
