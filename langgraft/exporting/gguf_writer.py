@@ -102,7 +102,7 @@ def write_gguf(
 
 @contextlib.contextmanager
 def _staged(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path`; its file becomes `path` when the block ends well, and vanishes otherwise."""
+    """Yield a name beside `path`; its file becomes `path` if the block ends well, and vanishes otherwise."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
