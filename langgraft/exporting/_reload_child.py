@@ -57,9 +57,7 @@ def main(request_path: str, result_path: str) -> None:
 
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(request["folder"])
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        request["folder"], dtype=torch.float32, output_loading_info=True
-    )
+    loaded: Any = AutoModelForCausalLM.from_pretrained(request["folder"], dtype=torch.float32, output_loading_info=True)
     model, info = loaded
     model.eval()
     prefix = request["prefix_id"]

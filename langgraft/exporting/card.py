@@ -153,10 +153,7 @@ def _compared(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _gates(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        (str(row["name"]), "passed" if row["passed"] else "FAILED", str(row.get("detail", "")))
-        for row in rows
-    ]
+    lines = [(str(row["name"]), "passed" if row["passed"] else "FAILED", str(row.get("detail", ""))) for row in rows]
     return _table(("check", "result", "detail"), lines)
 
 

@@ -49,9 +49,7 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
     weights = open_weights(model)
     with staged_folder(out) as staging:
         copied = [*weight_files(model), *(name for name in _COPIED if (model / name).is_file())]
-        copied += [
-            str(path.relative_to(model)) for pattern in _PATTERNS for path in sorted(model.glob(pattern))
-        ]
+        copied += [str(path.relative_to(model)) for pattern in _PATTERNS for path in sorted(model.glob(pattern))]
         for name in copied:
             (staging / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(model / name, staging / name)
@@ -60,9 +58,7 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
         write_json(staging / "tokenizer_config.json", tokenizer_config)
         if "special_tokens_map.json" not in copied:
             named = {f"{name}_token": tokenizer_config.get(f"{name}_token") for name in SPECIAL}
-            write_json(
-                staging / "special_tokens_map.json", {key: text for key, text in named.items() if text}
-            )
+            write_json(staging / "special_tokens_map.json", {key: text for key, text in named.items() if text})
         if "generation_config.json" not in copied:
             ids = {f"{name}_token_id": config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
             write_json(staging / "generation_config.json", {k: i for k, i in ids.items() if i is not None})
@@ -81,9 +77,7 @@ def _check(model: Path, out: Path) -> dict[str, Any]:
     if not (model / "config.json").is_file():
         raise ModelError(f"{model} has no config.json: it is no model folder")
     if model.resolve() == out.resolve():
-        raise ModelError(
-            f"the export cannot replace the model it is made from ({model}); choose another folder"
-        )
+        raise ModelError(f"the export cannot replace the model it is made from ({model}); choose another folder")
     check_causal_lm(model)
     check_tokenizer_fits(model)
     config: dict[str, Any] = read_json(model / "config.json")
@@ -153,14 +147,9 @@ def export_gguf(
     wanted = (quant,) if isinstance(quant, str) else tuple(dict.fromkeys(quant))
     unknown = [kind for kind in wanted if kind not in QUANTS]
     if unknown or not wanted:
-        raise ModelError(
-            f"unknown GGUF type `{', '.join(unknown) or 'none'}`; choose from {', '.join(QUANTS)}"
-        )
+        raise ModelError(f"unknown GGUF type `{', '.join(unknown) or 'none'}`; choose from {', '.join(QUANTS)}")
     title = name or model.resolve().name
-    files = {
-        kind: write_gguf(model, out / f"{title}-{kind}.gguf", quant=kind, pre=pre, name=title)
-        for kind in wanted
-    }
+    files = {kind: write_gguf(model, out / f"{title}-{kind}.gguf", quant=kind, pre=pre, name=title) for kind in wanted}
     return {"format": "gguf", "folder": str(out), "files": files}
 
 

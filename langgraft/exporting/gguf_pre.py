@@ -83,12 +83,17 @@ def _nothing_fits(steps: list[dict[str, Any]], digits: bool, pattern: str | None
     if ignore_merges:
         how += ", with `ignore_merges`"
     marks = pattern is not None and r"\p{M}" in pattern
-    plain = "smollm" if digits else "gpt-2"
-    if marks:
+    stripped = (pattern or "").replace(_MARKS, r"\p{L}+").replace(r"\p{M}", "")
+    plain = _KNOWN.get((digits, stripped, ignore_merges), ("",))[0]
+    if marks and plain:
+        differs = (
+            "groups digits one by one and not by three"
+            if plain in ("llama-bpe", "smaug-bpe")
+            else ("agrees on plain prose, but differs where newlines meet indentation (code)")
+        )
         near = (
-            "`qwen35` comes near: it keeps combining marks inside words and agrees on plain prose, but "
-            f"differs where newlines meet indentation (code); `{plain}` is the pattern without the repair: "
-            "it agrees on text without combining marks, and cuts words at every one of them"
+            f"`qwen35` comes near: it keeps combining marks inside words and {differs}; `{plain}` is the pattern "
+            "without the repair: it agrees on text without combining marks, and cuts words at every one of them"
         )
     else:
         near = "`smollm`, `gpt-2`, `llama-bpe`, `qwen2` and `qwen35` are the ones langgraft knows"

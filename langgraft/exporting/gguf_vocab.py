@@ -74,9 +74,7 @@ def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
 def _check(document: dict[str, Any], path: Path) -> list[str]:
     """Refuse what a GGUF file cannot say; returns notes on what it says only in part."""
     kind = document.get("model", {})
-    byte_level = any(
-        step.get("type") == "ByteLevel" for step in _flatten(document.get("decoder"), "decoders")
-    )
+    byte_level = any(step.get("type") == "ByteLevel" for step in _flatten(document.get("decoder"), "decoders"))
     if kind.get("type") != "BPE" or kind.get("byte_fallback") or not byte_level:
         raise ModelError(
             f"{path} is no byte-level BPE tokenizer (model {kind.get('type')}, byte_fallback "
@@ -90,9 +88,7 @@ def _check(document: dict[str, Any], path: Path) -> list[str]:
             raise ModelError(f"{path} normalises text with {step.get('type')}, which llama.cpp does not do")
         notes.append("the tokenizer normalises text to NFC and llama.cpp does not: give it NFC text")
     for token in document.get("added_tokens", []):
-        if not token.get("special") and (
-            token.get("lstrip") or token.get("rstrip") or token.get("single_word")
-        ):
+        if not token.get("special") and (token.get("lstrip") or token.get("rstrip") or token.get("single_word")):
             raise ModelError(
                 f"{path}: added token {token['content']!r} strips spaces or matches whole words only, "
                 "which llama.cpp cannot do; add it without lstrip, rstrip and single_word"
@@ -174,9 +170,7 @@ def _affixes(path: Path, tokenizer: Any, special: dict[str, int]) -> tuple[bool,
     add_bos = full[:1] == [special.get("bos")] and full != bare
     add_eos = full[-1:] == [special.get("eos")] and full != bare
     if full != [special["bos"]] * add_bos + bare + [special["eos"]] * add_eos:
-        raise ModelError(
-            f"{path} adds other tokens than bos and eos around a text, which a GGUF file cannot say"
-        )
+        raise ModelError(f"{path} adds other tokens than bos and eos around a text, which a GGUF file cannot say")
     return add_bos, add_eos
 
 

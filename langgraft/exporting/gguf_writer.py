@@ -136,13 +136,9 @@ def read_config(model: Path) -> Any:
 
     config = AutoConfig.from_pretrained(model)
     if config.hidden_act not in ("silu", "swish"):
-        raise ModelError(
-            f"{path}: activation `{config.hidden_act}` is not what llama.cpp computes here (silu)"
-        )
+        raise ModelError(f"{path}: activation `{config.hidden_act}` is not what llama.cpp computes here (silu)")
     window = getattr(config, "sliding_window", None)
-    sliding = (
-        window and getattr(config, "use_sliding_window", True) and window < config.max_position_embeddings
-    )
+    sliding = window and getattr(config, "use_sliding_window", True) and window < config.max_position_embeddings
     if sliding:
         raise ModelError(
             f"{path}: sliding attention over {window} positions is lost in GGUF; set max_position_embeddings "
@@ -200,16 +196,13 @@ def rope_settings(config: Any) -> dict[str, Any]:
     rope.setdefault("rope_theta", getattr(config, "rope_theta", None) or 10000.0)
     if rope["rope_type"] not in ("default", "linear", "llama3", "yarn"):
         raise ModelError(
-            f"rope scaling `{rope['rope_type']}` cannot be exported to GGUF; "
-            "supported: default, linear, llama3, yarn"
+            f"rope scaling `{rope['rope_type']}` cannot be exported to GGUF; supported: default, linear, llama3, yarn"
         )
     odd = [key for key in ("attention_factor", "mscale", "mscale_all_dim") if rope.get(key) is not None]
     odd += ["truncate"] if rope.get("truncate") is False else []
     odd += ["partial_rotary_factor"] if (rope.get("partial_rotary_factor") or 1.0) != 1.0 else []
     if odd:
-        raise ModelError(
-            f"rope option {', '.join(odd)} cannot be exported to GGUF; llama.cpp derives it itself"
-        )
+        raise ModelError(f"rope option {', '.join(odd)} cannot be exported to GGUF; llama.cpp derives it itself")
     return rope
 
 
@@ -269,9 +262,7 @@ def _plan(
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[architecture], config.num_hidden_layers)
     if not config.tie_word_embeddings and HEAD not in weights.shapes:
-        raise ModelError(
-            f"{weights.folder} has no {HEAD} although its head is not tied; save the whole model again"
-        )
+        raise ModelError(f"{weights.folder} has no {HEAD} although its head is not tied; save the whole model again")
     for name in sorted(weights.shapes, key=_natural):
         if name.endswith("rotary_emb.inv_freq") or (name == HEAD and config.tie_word_embeddings):
             continue
@@ -290,9 +281,7 @@ def _plan(
         yield Tensor(target, shape, kind, _loader(read, name, shape[0], heads))
     factors = _llama3_factors(config)
     if factors is not None:
-        yield Tensor(
-            "rope_freqs.weight", tuple(factors.shape), gguf.GGMLQuantizationType.F32, lambda: factors
-        )
+        yield Tensor("rope_freqs.weight", tuple(factors.shape), gguf.GGMLQuantizationType.F32, lambda: factors)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -380,7 +369,6 @@ def _encode(tensor: Tensor) -> "np.ndarray":
             raise ModelError(f"{tensor.name} has values that f16 cannot hold; export as bf16 or f32 instead")
         return half.numpy()
     parts = [
-        gguf.quantize(part.to(torch.float32).contiguous().numpy(), tensor.quant)
-        for part in source.split(_ROWS_AT_ONCE)
+        gguf.quantize(part.to(torch.float32).contiguous().numpy(), tensor.quant) for part in source.split(_ROWS_AT_ONCE)
     ]
     return np.concatenate(parts)

@@ -106,9 +106,7 @@ class LlamaCpp:
                 batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
             code = lib.llama_decode(self._context, batch)
             if code != 0:
-                raise ModelError(
-                    f"llama.cpp failed on a text of {len(ids)} tokens (code {code}): {_last_words()}"
-                )
+                raise ModelError(f"llama.cpp failed on a text of {len(ids)} tokens (code {code}): {_last_words()}")
             pointer = lib.llama_get_logits(self._context)
             return np.ctypeslib.as_array(pointer, shape=(len(ids), self.tokens)).copy()
         finally:

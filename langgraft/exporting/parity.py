@@ -39,9 +39,7 @@ def token_parity(model: Path, gguf: Path, lines: Sequence[str]) -> dict[str, Any
     with open_gguf(gguf, vocab_only=True) as other:
         for number, line in enumerate(lines):
             if "\0" in line:
-                raise InputError(
-                    f"line {number + 1} of the parity text contains U+0000; leave such lines out"
-                )
+                raise InputError(f"line {number + 1} of the parity text contains U+0000; leave such lines out")
             ours = tokenizer.encode(line, add_special_tokens=False).ids
             theirs = other.tokenize(line)
             total += len(ours)
@@ -138,9 +136,7 @@ def _compare(network: Any, other: LlamaCpp, ids: list[int]) -> Iterator[tuple[li
     with torch.no_grad():
         ours = network(torch.tensor([ids])).logits[0]
     if ours.shape[1] < other.tokens:
-        raise ModelError(
-            f"the GGUF file has {other.tokens:,} tokens, the folder's model only {ours.shape[1]:,} rows"
-        )
+        raise ModelError(f"the GGUF file has {other.tokens:,} tokens, the folder's model only {ours.shape[1]:,} rows")
     theirs = torch.from_numpy(other.logits(ids))
     for start in range(0, len(ids), _POSITIONS_AT_ONCE):
         block = slice(start, start + _POSITIONS_AT_ONCE)

@@ -50,9 +50,7 @@ def reload_check(
     if not texts or not all(texts):
         raise InputError("the reload check needs at least one text, and no empty ones")
     if window < 2:
-        raise InputError(
-            f"a window of {window} tokens leaves no room for text after the prefix; give 2 or more"
-        )
+        raise InputError(f"a window of {window} tokens leaves no room for text after the prefix; give 2 or more")
     tokenizer = load_tokenizer(folder)
     prefix = separator_id(folder) if prefix_id is None else prefix_id
     rows = embedding_rows(folder)
@@ -103,9 +101,7 @@ def _run_child(folder: Path, request: dict[str, Any], timeout: float) -> dict[st
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise ModelError(
-                f"{folder} did not load and score within {timeout:g} s; give fewer texts"
-            ) from error
+            raise ModelError(f"{folder} did not load and score within {timeout:g} s; give fewer texts") from error
         if done.returncode != 0 or not answer.is_file():
             lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
             reason = lines[-1] if lines else f"exit status {done.returncode}"

@@ -57,14 +57,10 @@ def weight_files(folder: Path) -> list[str]:
         try:
             shards = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
         except (InputError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"{folder / INDEX} is damaged: it has no `weight_map`; save the model again"
-            ) from error
+            raise ModelError(f"{folder / INDEX} is damaged: it has no `weight_map`; save the model again") from error
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing:
-            raise ModelError(
-                f"{folder} lacks {', '.join(missing)}, named in {INDEX}; copy the whole folder again"
-            )
+            raise ModelError(f"{folder} lacks {', '.join(missing)}, named in {INDEX}; copy the whole folder again")
         return [INDEX, *shards]
     if not (folder / SINGLE).is_file():
         raise ModelError(

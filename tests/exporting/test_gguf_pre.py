@@ -5,7 +5,7 @@ import re
 import pytest
 from gguf_cases import DIGITS, QWEN_MARKS, REPAIRED, STRUCTURES, byte_level, sequence, split
 
-from langgraft.base import GPT2_PATTERN
+from langgraft.base import GPT2_PATTERN, LLAMA3_PATTERN
 from langgraft.errors import ModelError
 from langgraft.exporting.gguf_pre import pre_for
 
@@ -38,6 +38,13 @@ def test_repaired_smollm_is_refused_with_the_candidates() -> None:
     message = str(caught.value)
     for part in ("no pre type", "single digits", "qwen35", "smollm", "indentation", "pre=", "hub folder"):
         assert part in message
+
+
+def test_repaired_llama3_is_pointed_at_its_own_relatives() -> None:
+    repaired = split(LLAMA3_PATTERN.replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(r"\s\p{L}", r"\s\p{L}\p{M}"))
+    pre = sequence(repaired, byte_level(use_regex=False))
+    with pytest.raises(ModelError, match=r"by three; `llama-bpe` is the pattern without the repair"):
+        pre_for({"pre_tokenizer": pre, "model": {"ignore_merges": True}})
 
 
 @pytest.mark.parametrize(

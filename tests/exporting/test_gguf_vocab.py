@@ -34,9 +34,7 @@ def test_holes_are_unused_and_have_names_of_their_own(pico: Path, tmp_path: Path
         *document["added_tokens"],
         {**document["added_tokens"][0], "id": 403, "content": "<tool>", "special": False},
     ]
-    folder = with_tokenizer(
-        pico, tmp_path / "m", model={**document["model"], "vocab": vocab}, added_tokens=added
-    )
+    folder = with_tokenizer(pico, tmp_path / "m", model={**document["model"], "vocab": vocab}, added_tokens=added)
     vocabulary = read_vocabulary(folder)
     assert vocabulary.holes == [400]
     assert vocabulary.tokens[400:] == ["[[PAD400]]", "[PAD400]", "x<tool>", "<tool>"]
@@ -46,9 +44,7 @@ def test_holes_are_unused_and_have_names_of_their_own(pico: Path, tmp_path: Path
 def test_bos_and_eos_come_from_the_post_processor(pico: Path, tmp_path: Path) -> None:
     def template(*names: str) -> dict[str, Any]:
         pieces = [
-            {"Sequence": {"id": "A", "type_id": 0}}
-            if name == "A"
-            else {"SpecialToken": {"id": name, "type_id": 0}}
+            {"Sequence": {"id": "A", "type_id": 0}} if name == "A" else {"SpecialToken": {"id": name, "type_id": 0}}
             for name in names
         ]
         ids = {"<|im_start|>": 1, "<|im_end|>": 2, "<|endoftext|>": 0}
@@ -99,9 +95,7 @@ def test_chat_template_places(pico: Path, tmp_path: Path) -> None:
         ({"end_of_word_suffix": "</w>"}, "prefixes or suffixes"),
     ],
 )
-def test_other_tokenizers_are_refused(
-    model: dict[str, Any], message: str, pico: Path, tmp_path: Path
-) -> None:
+def test_other_tokenizers_are_refused(model: dict[str, Any], message: str, pico: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=message):
         read_vocabulary(edited(pico, tmp_path / "m", **model))
 

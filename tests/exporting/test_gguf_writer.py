@@ -110,9 +110,7 @@ def test_values_beyond_f16(tmp_path: Path) -> None:
 def test_a_stored_copy_of_a_tied_head_is_left_out(tmp_path: Path) -> None:
     folder = pico_model(tmp_path / "m")
     rows = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
-    edit_weights(
-        folder, {"lm_head.weight": rows.clone(), "model.layers.0.self_attn.rotary_emb.inv_freq": rows[0]}
-    )
+    edit_weights(folder, {"lm_head.weight": rows.clone(), "model.layers.0.self_attn.rotary_emb.inv_freq": rows[0]})
     write_gguf(folder, tmp_path / "m.gguf")
     names = {tensor.name for tensor in GGUFReader(tmp_path / "m.gguf").tensors}
     assert "output.weight" not in names

@@ -80,9 +80,7 @@ def test_a_wrong_pre_is_found_and_shown(greedy_model: Path, tmp_path: Path) -> N
 
 
 @needs_llamacpp
-def test_repaired_pattern_needs_a_choice_and_parity_shows_its_price(
-    greedy_model: Path, tmp_path: Path
-) -> None:
+def test_repaired_pattern_needs_a_choice_and_parity_shows_its_price(greedy_model: Path, tmp_path: Path) -> None:
     folder = retokenized(greedy_model, tmp_path / "m", REPAIRED, ignore_merges=False)
     with pytest.raises(ModelError, match="no pre type"):
         write_gguf(folder, tmp_path / "m.gguf")
