@@ -47,7 +47,8 @@ class Progress:
             return
         self.last = now
         rate = (self.done - self.start_done) / max(now - self.start, 1e-9)
-        left = (self.total - self.done) / rate if rate else 0.0
+        # Work done in batches may end a little above the total.
+        left = max(self.total - self.done, 0) / rate if rate else 0.0
         percent = 100 * self.done / max(self.total, 1)
         line = f"{self.what}: {self.done:,}/{self.total:,} {self.unit} ({percent:.0f}%), {rate:,.1f} {self.unit}/s"
         self.log.say(f"{line}, {clock(left)} left{', ' + note if note else ''}")

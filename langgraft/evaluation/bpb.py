@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from langgraft.base import separator_id
-from langgraft.errors import CorpusError
+from langgraft.errors import CorpusError, RecipeError
 from langgraft.progress import Log
 from langgraft.tokenizer.files import load
 
@@ -74,23 +74,24 @@ def score(
 
     Raises:
         CorpusError: `texts` is empty or holds an empty text.
+        RecipeError: the stride is longer than the window, so that tokens would be passed over.
     """
     import torch
     import torch.nn.functional as F
 
-    from langgraft.training.device import choose_device, set_threads
+    from langgraft.training.device import choose_device, load_model, set_threads
 
     if not texts or not all(texts):
-        raise CorpusError(
-            "bits per byte needs at least one document, and none may be empty; check the held-out split"
+        raise CorpusError("bits per byte needs at least one document, and none may be empty; check the held-out split")
+    if not 1 <= stride <= length:
+        raise RecipeError(
+            f"evaluate.stride ({stride}) must be between 1 and evaluate.window ({length}), or tokens are passed over"
         )
     set_threads(threads)
     tokenizer, separator = load(folder), separator_id(folder)
     encoded = [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
     if model is None:
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(choose_device(device))
+        model = load_model(folder, choose_device(device))
     was_training = model.training
     model.eval()
     todo = [w for i, ids in enumerate(encoded) for w in windows(i, ids, separator, length, stride)]

@@ -26,17 +26,22 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
     and sha256 of each file.
     """
     target = folder / name_of(step)
+    # Newer ones can only be damaged ones that were passed over: they must not push out what is whole.
+    older = [found for found in _newest_first(folder) if _step(found) < step]
+    newer = [found for found in _newest_first(folder) if _step(found) > step]
     with staged_folder(target) as staging:
         for key, value in state.items():
             if isinstance(value, dict) and key in ("model", "optimizer"):
-                torch.save(value, staging / f"{key}.pt")
+                # Through an open file: given a path, torch hides "no space left" in a RuntimeError.
+                with (staging / f"{key}.pt").open("wb") as file:
+                    torch.save(value, file)
             else:
                 write_json(staging / f"{key}.json", value)
-        files = sorted(staging.iterdir())
-        manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in files}
+        written = sorted(staging.iterdir())
+        manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in written}
         write_json(staging / MANIFEST, {"step": step, "files": manifest})
-    for old in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
+    for surplus in [*newer, *older[keep - 1 :]]:
+        shutil.rmtree(surplus)
     return target
 
 
@@ -51,15 +56,16 @@ def load_latest(folder: Path, log: Log) -> tuple[int, dict[str, Any]] | None:
     """
     for leftover in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    found = sorted(folder.glob("step-*"), reverse=True)
+    found = _newest_first(folder)
     for checkpoint in found:
         problem = check(checkpoint)
         if problem is None:
-            return int(checkpoint.name.removeprefix("step-")), _load(checkpoint)
+            return _step(checkpoint), _load(checkpoint)
         log.say(f"checkpoint {checkpoint.name} is damaged ({problem}); trying the one before it")
     if found:
         raise TrainingError(
-            f"every checkpoint in {folder} is damaged; delete that folder to train from the start, or restore one from a backup"
+            f"every checkpoint in {folder} is damaged; delete that folder to train from the start, "
+            "or restore one from a backup"
         )
     return None
 
@@ -74,7 +80,7 @@ def check(checkpoint: Path) -> str | None:
                 return f"{name} is missing or cut short"
             if sha256_file(file) != facts["sha256"]:
                 return f"{name} has other content than was written"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"no usable manifest: {error}"
     return None
 
@@ -87,3 +93,11 @@ def _load(checkpoint: Path) -> dict[str, Any]:
         elif file.name != MANIFEST:
             state[file.stem] = json.loads(file.read_text(encoding="utf-8"))
     return state
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))

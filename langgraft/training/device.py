@@ -3,6 +3,7 @@
 import contextlib
 import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,5 +54,14 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def set_threads(threads: int) -> None:
-    """Use `threads` CPU threads; 0 keeps all cores."""
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    """Use `threads` CPU threads; 0 takes every core this process may run on (a cluster may lend only some)."""
+    lent = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(threads or lent or 1)
+
+
+def load_model(folder: Path, device: torch.device) -> Any:
+    """Load a model folder in float32 onto `device`, for inference."""
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.to(device).eval()

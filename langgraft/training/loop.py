@@ -6,25 +6,28 @@ ends with the same bits on the same machine and thread count.
 
 import json
 import math
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from langgraft.errors import Interrupted, TrainingError
+from langgraft.errors import Interrupted, RecipeError, TrainingError
 from langgraft.methods import resolve
-from langgraft.progress import Log
+from langgraft.progress import Log, Progress
 from langgraft.store import atomic_write, staged_folder
 from langgraft.training import checkpoint
-from langgraft.training.device import autocast, choose_device, choose_dtype, set_threads
+from langgraft.training.device import autocast, choose_device, choose_dtype, load_model, set_threads
 from langgraft.training.loss import loss_function
-from langgraft.training.packing import Packed, interleave
+from langgraft.training.packing import Packed, Row, interleave
 from langgraft.training.schedule import SCHEDULES
 from langgraft.training.trainable import OldRows, parameter_groups
 
@@ -81,12 +84,27 @@ def train(
     with steps, tokens, seconds and the last loss.
 
     Raises:
-        TrainingError: the loss is not a number, or no checkpoint is usable.
+        RecipeError: the rates of old and new rows do not fit together, or the device is not there.
+        TrainingError: the loss is not a number, no checkpoint is usable, or those in `out` belong to a run with
+            other settings.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written, the same call resumes.
     """
-    return _Run(
-        model_folder, out, target, replay, old_rows, settings, compute or Compute(), log or Log()
-    ).go()
+    return _Run(model_folder, out, target, replay, old_rows, settings, compute or Compute(), log or Log()).go()
+
+
+def old_rows_share(settings: Settings) -> float:
+    """The fraction of the new rows' step that old rows take.
+
+    Raises:
+        RecipeError: it would not lie between 0 and 1.
+    """
+    old, new = settings.old_rows_learning_rate, settings.new_rows_learning_rate
+    if not 0 <= old <= new or new == 0:
+        raise RecipeError(
+            f"pretrain.old_rows_learning_rate ({old:g}) must be between 0 and new_rows_learning_rate ({new:g}): "
+            "lower the first or raise the second"
+        )
+    return old / new
 
 
 class _Run:
@@ -103,61 +121,73 @@ class _Run:
         compute: Compute,
         log: Log,
     ) -> None:
-        from transformers import AutoModelForCausalLM
-
+        ratio = old_rows_share(settings)
         set_threads(compute.threads)
         self.settings, self.compute, self.log, self.out = settings, compute, log, out
         self.model_folder = model_folder
         self.device = choose_device(compute.device)
         self.dtype = choose_dtype(compute.dtype, self.device)
-        self.model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).to(self.device)
-        self.model.train()
+        self.model = load_model(model_folder, self.device)
         self.loss = loss_function(self.model)
-        groups = parameter_groups(
-            self.model,
-            learning_rate=settings.learning_rate,
-            new_rows_learning_rate=settings.new_rows_learning_rate,
-            weight_decay=settings.weight_decay,
-        )
-        self.optimizer = torch.optim.AdamW(
-            groups, betas=settings.betas, eps=1e-8, fused=self.device.type != "mps"
-        )
-        ratio = settings.old_rows_learning_rate / settings.new_rows_learning_rate
-        self.old_rows = OldRows(self.model, old_rows, min(ratio, 1.0))
+        self.model.train()
+        self.optimizer = self._optimizer()
+        self.old_rows = OldRows(self.model, old_rows, ratio)
         self.target = Packed(target, length=settings.length, seed=settings.seed)
         self.replay = Packed(replay, length=settings.length, seed=settings.seed) if replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
         self.warmup = max(round(settings.warmup * settings.steps), 1)
+        self.step_tokens = settings.batch_rows * settings.length
         self.step = 0
         self.seconds = 0.0
+        self.last_loss = math.nan
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        groups = parameter_groups(
+            self.model,
+            learning_rate=self.settings.learning_rate,
+            new_rows_learning_rate=self.settings.new_rows_learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        fused = self.device.type != "mps"
+        return torch.optim.AdamW(groups, betas=self.settings.betas, eps=1e-8, fused=fused)
 
     def go(self) -> dict[str, Any]:
+        """Resume, take every step that is left, write the model; returns the summary."""
         self._resume()
-        tokens = self.settings.batch_rows * self.settings.length
-        progress = self.log.progress(
-            "pretrain", self.settings.steps * tokens, unit="tokens", done=self.step * tokens
-        )
-        last = math.nan
+        steps, tokens = self.settings.steps, self.step_tokens
+        progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
         with _stop_requested() as stop:
-            while self.step < self.settings.steps:
-                started = time.perf_counter()
-                last, norm, rate = self._step()
-                self.step += 1
-                self.seconds += time.perf_counter() - started
-                self._record({"step": self.step, "loss": last, "gradient_norm": norm, "learning_rate": rate,
-                              "tokens": self.step * tokens, "seconds": round(self.seconds, 3)})  # fmt: skip
-                progress.advance(tokens, f"step {self.step}, loss {last:.3f}")
-                finished = self.step == self.settings.steps
+            while self.step < steps:
+                self._advance(progress)
+                finished = self.step == steps
                 if stop or (self.step % self.compute.checkpoint_every == 0 and not finished):
                     self._save()
                 if stop and not finished:
-                    raise Interrupted(
-                        f"stopped at step {self.step} by {stop[0]}; run the same command to go on"
-                    )
+                    raise Interrupted(f"stopped at step {self.step} by {stop[0]}; run the same command to go on")
         self._write_model()
-        return self._summary(last)
+        return self._summary()
 
-    def _batch(self) -> Iterator[tuple[bool, list[Any]]]:
+    def _advance(self, progress: Progress) -> None:
+        """Take one step and tell of it."""
+        started = time.perf_counter()
+        self.last_loss, norm, rate = self._step()
+        elapsed = time.perf_counter() - started
+        self.step += 1
+        self.seconds += elapsed
+        self._record(
+            {
+                "step": self.step,
+                "loss": self.last_loss,
+                "gradient_norm": norm,
+                "learning_rate": rate,
+                "tokens": self.step * self.step_tokens,
+                "seconds": round(self.seconds, 3),
+                "tokens_per_second": round(self.step_tokens / elapsed, 1),
+            }
+        )
+        progress.advance(self.step_tokens, f"step {self.step}, loss {self.last_loss:.3f}")
+
+    def _batch(self) -> Iterator[list[Row]]:
         """The step's rows in micro-batches."""
         first = self.step * self.settings.batch_rows
         rows = []
@@ -165,7 +195,7 @@ class _Run:
             is_replay, own = interleave(index, self.settings.replay_ratio if self.replay else 0.0)
             rows.append((self.replay if is_replay and self.replay else self.target).row(own))
         for start in range(0, len(rows), self.compute.micro_rows):
-            yield False, rows[start : start + self.compute.micro_rows]
+            yield rows[start : start + self.compute.micro_rows]
 
     def _step(self) -> tuple[float, float, float]:
         """One optimizer step; returns mean loss in nats per token, gradient norm before clipping, body rate."""
@@ -178,28 +208,28 @@ class _Run:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        tokens = self.settings.batch_rows * self.settings.length
+        # For models with dropout: what is dropped must not depend on where the run was interrupted.
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         total = 0.0
-        for _, rows in self._batch():
+        for rows in self._batch():
             ids, positions, labels = (self._tensor(rows, name) for name in ("ids", "positions", "labels"))
             with autocast(self.device, self.dtype):
-                loss = self.loss(ids, positions, labels) / tokens
+                loss = self.loss(ids, positions, labels) / self.step_tokens
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise TrainingError(
-                f"loss {total} and gradient norm {norm} at step {self.step + 1} are not finite; nothing of this step was kept: "
-                f"lower the learning rates (now {self.settings.learning_rate:g}, {self.settings.new_rows_learning_rate:g}) and run again"
+                f"loss {total} and gradient norm {norm} at step {self.step + 1} are not finite; nothing of this step "
+                f"was kept: lower the learning rates (now {self.settings.learning_rate:g}, "
+                f"{self.settings.new_rows_learning_rate:g}) and run again"
             )
         with self.old_rows.held_back():
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return total, norm, self.settings.learning_rate * factor
 
-    def _tensor(self, rows: list[Any], name: str) -> Tensor:
-        import numpy as np
-
+    def _tensor(self, rows: list[Row], name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(self.device)
 
     def _record(self, metrics: dict[str, Any]) -> None:
@@ -211,13 +241,18 @@ class _Run:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": {"step": self.step, "seconds": self.seconds},
+            "progress": {"step": self.step, "seconds": self.seconds, "loss": self.last_loss},
+            "settings": asdict(self.settings),
         }
         checkpoint.save(self.out / "checkpoints", self.step, state, keep=self.compute.keep_checkpoints)
         self.seconds += time.perf_counter() - started
 
     def _resume(self) -> None:
-        """Go on from the newest whole checkpoint; metrics after it are dropped."""
+        """Go on from the newest whole checkpoint; metrics after it are dropped.
+
+        Raises:
+            TrainingError: the checkpoint belongs to a run with other settings.
+        """
         (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)
         found = checkpoint.load_latest(self.out / "checkpoints", self.log)
         metrics = self.out / METRICS
@@ -225,17 +260,22 @@ class _Run:
             metrics.unlink(missing_ok=True)
             return
         self.step, state = found
+        ours = json.loads(json.dumps(asdict(self.settings)))
+        changed = [f"{k} {v} -> {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)]
+        if changed:
+            raise TrainingError(
+                f"the checkpoints in {self.out} belong to a run with other settings ({', '.join(changed)}); "
+                "use those settings, give another folder, or delete this one"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.seconds = state["progress"]["seconds"]
+        self.seconds, self.last_loss = state["progress"]["seconds"], state["progress"]["loss"]
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
         kept = [line for line in lines[: self.step] if line.endswith("}")]
         atomic_write(metrics, "".join(line + "\n" for line in kept))
         self.log.say(f"pretrain: going on from step {self.step} of {self.settings.steps}")
 
     def _write_model(self) -> None:
-        import shutil
-
         with staged_folder(self.out / "model") as staging:
             self.model.save_pretrained(staging)
             for file in sorted(self.model_folder.iterdir()):
@@ -247,8 +287,8 @@ class _Run:
                 ):
                     shutil.copyfile(file, staging / file.name)
 
-    def _summary(self, last: float) -> dict[str, Any]:
-        tokens = self.settings.steps * self.settings.batch_rows * self.settings.length
+    def _summary(self) -> dict[str, Any]:
+        tokens = self.settings.steps * self.step_tokens
         share = self.settings.replay_ratio if self.replay else 0.0
         return {
             "steps": self.settings.steps,
@@ -257,7 +297,7 @@ class _Run:
             "tokens_per_second": round(tokens / self.seconds, 1) if self.seconds else None,
             "target_bytes": round(tokens * (1 - share) * self.target.bytes_per_token),
             "replay_ratio": share,
-            "last_loss": last,
+            "last_loss": self.last_loss,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
@@ -270,8 +310,6 @@ def _stop_requested() -> Iterator[list[str]]:
 
     def remember(number: int, _: Any) -> None:
         names.append(signal.Signals(number).name)
-
-    import threading
 
     if threading.current_thread() is not threading.main_thread():
         yield names

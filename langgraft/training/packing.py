@@ -71,6 +71,8 @@ class Packed:
     """Reads rows of a packed folder; `row(i)` is a pure function of (folder, length, seed, i)."""
 
     def __init__(self, folder: Path, *, length: int, seed: int) -> None:
+        # Two epochs at a time, because a batch may straddle their border.
+        self._epoch = functools.lru_cache(maxsize=2)(self._order)
         self.tokens = np.load(folder / "tokens.npy", mmap_mode="r")
         self.offsets = np.load(folder / "offsets.npy")
         counts = read_json(folder / "packed.json")
@@ -80,8 +82,7 @@ class Packed:
         self.places = int(self.offsets[-1]) + len(self.offsets) - 1
         self.rows_per_epoch = max(self.places // length, 1)
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 - a Packed lives as long as its run
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Document order of an epoch, and where each document starts in its stream."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.offsets) - 1)
         sizes = np.diff(self.offsets)[order] + 1

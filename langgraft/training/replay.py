@@ -36,9 +36,8 @@ def generate_replay(
     the result is the same.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from langgraft.training.device import choose_device, set_threads
+    from langgraft.training.device import choose_device, load_model, set_threads
 
     result = out / "replay.jsonl"
     if result.is_file():
@@ -46,7 +45,7 @@ def generate_replay(
     log = log or Log()
     set_threads(threads)
     where = choose_device(device)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).to(where).eval()
+    model = load_model(base, where)
     tokenizer, separator = load(base), separator_id(base)
     out.mkdir(parents=True, exist_ok=True)
     batches, total = 0, 0

@@ -26,14 +26,18 @@ def token_matrices(model: Any) -> list[nn.Parameter]:
 def parameter_groups(
     model: Any, *, learning_rate: float, new_rows_learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Groups for AdamW, each with its `peak` rate; no decay on embeddings, norms and biases."""
+    """Groups for AdamW, each with its `peak` rate; no decay on embeddings, norms and biases.
+
+    Embeddings of positions (GPT-2) are body, without decay.
+    """
     rows = {id(p) for p in token_matrices(model)}
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     body = [p for p in model.parameters() if id(p) not in rows]
-    matrices = [p for p in body if p.dim() >= 2]
-    vectors = [p for p in body if p.dim() < 2]
+    matrices = [p for p in body if p.dim() >= 2 and id(p) not in tables]
+    rest = [p for p in body if p.dim() < 2 or id(p) in tables]
     groups = [
         {"params": matrices, "peak": learning_rate, "weight_decay": weight_decay},
-        {"params": vectors, "peak": learning_rate, "weight_decay": 0.0},
+        {"params": rest, "peak": learning_rate, "weight_decay": 0.0},
         {"params": token_matrices(model), "peak": new_rows_learning_rate, "weight_decay": 0.0},
     ]
     return [{**group, "lr": group["peak"]} for group in groups if group["params"]]
