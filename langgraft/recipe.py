@@ -66,6 +66,10 @@ class Corpus(Section):
     """Documents for development: a share below 1, or a number."""
     test: float = Field(default=0.02, ge=0)
     """Documents for the final test: a share below 1, or a number."""
+    source_dev: float | None = Field(default=None, ge=0)
+    """`dev` for the source language, when it should differ."""
+    source_test: float | None = Field(default=None, ge=0)
+    """`test` for the source language, when it should differ."""
     seed: int = 0
     """Decides which documents are held out, and their order."""
 
@@ -123,10 +127,12 @@ class Pretrain(Section):
     """Share of steps for warm-up."""
     decay: float = Field(default=0.4, ge=0, le=1)
     """Share of steps for the decay of `wsd`."""
-    replay: str = "self"
+    replay: Literal["self", "corpus", "none"] = "self"
     """Source-language replay: `self` (written by the base), `corpus` (train split of corpus.source), or `none`."""
     replay_ratio: float = Field(default=0.25, ge=0, lt=1)
     """Share of training tokens that is replay."""
+    replay_tokens: int = Field(default=0, ge=0)
+    """Tokens that `self` writes; fewer than the run replays are repeated. 0 writes as many as are replayed."""
     replay_temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of `self`."""
     seed: int = 0
@@ -297,11 +303,7 @@ def _sentence(error: ValidationError, where: str) -> str:
 def _fields_at(location: Sequence[Any]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in location:
-        inner = (
-            section_type(model.model_fields[str(part)].annotation)
-            if str(part) in model.model_fields
-            else None
-        )
+        inner = section_type(model.model_fields[str(part)].annotation) if str(part) in model.model_fields else None
         if inner is None:
             annotation = model.model_fields[str(part)].annotation
             inner = next((a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)), None)

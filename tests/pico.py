@@ -78,3 +78,73 @@ def pico_model(folder: Path, *, tie: bool = True, seed: int = 0, hidden: int = 3
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def sentences(count: int) -> list[str]:
+    """Distinct Cantonese sentences, made from parts."""
+    who = ["我", "佢", "我哋", "佢哋", "阿媽", "阿爸", "個細路", "老師"]
+    when = ["今日", "聽日", "琴日", "而家", "頭先", "下晝", "夜晚"]
+    what = ["去街市買餸", "喺屋企煮飯", "搭巴士返工", "睇緊電視", "同朋友飲茶", "行山影相", "學講廣東話", "唔想出街"]
+    end = ["喇。", "呀？", "㗎。", "囉！", "啫。", "咩？"]
+    found = [f"{a}{b}{c}{d}" for c in what for a in who for d in end for b in when]
+    return found[:count]
+
+
+def pico_recipe(folder: Path, base: Path, *, steps: int = 12, documents: int = 400, gguf: bool = False) -> Path:
+    """Write a recipe (and its text) that runs every stage on a pico model in seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in sentences(documents)]
+    (folder / "yue.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    english = [f"{text} This is sentence number {i} of the collection." for i in range(8) for text in ENGLISH]
+    (folder / "en.txt").write_text("\n".join(t.replace("\n", " ") for t in english) + "\n", encoding="utf-8")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        f"""
+name = "pico"
+[model]
+base = "{base}"
+language = "yue"
+[[corpus.target]]
+path = "{folder}/yue.jsonl"
+license = "CC0-1.0"
+[[corpus.source]]
+path = "{folder}/en.txt"
+license = "CC0-1.0"
+[corpus]
+near_duplicates = false
+dev = 20
+test = 20
+source_dev = 6
+source_test = 6
+[tokenizer]
+new_tokens = 50
+min_frequency = 2
+[surgery]
+[pretrain]
+tokens = {steps * 128}
+sequence_length = 32
+batch_tokens = 128
+learning_rate = 1e-3
+new_rows_learning_rate = 3e-3
+old_rows_learning_rate = 5e-4
+replay_tokens = 200
+[evaluate]
+documents = 20
+resamples = 200
+max_new_tokens = 8
+[evaluate.prompts]
+target = ["我今日"]
+source = ["The quick"]
+[evaluate.gates]
+source_loss = 0.9
+[export]
+to = {'["hf", "gguf"]' if gguf else '["hf"]'}
+quant = ["f16"]
+parity_lines = 50
+[compute]
+threads = 1
+checkpoint_every = 4
+""",
+        encoding="utf-8",
+    )
+    return recipe

@@ -90,6 +90,8 @@ def _cut(row: list[int], separator: int) -> list[int]:
 def _texts(out: Path, batches: int, tokenizer: "object") -> Iterator[str]:
     for number in range(batches):
         for row in json.loads((out / f"batch-{number:05d}.json").read_text()):
-            text = tokenizer.decode(row, skip_special_tokens=True).strip()  # type: ignore[attr-defined]
-            if text and "�" not in text:
+            # Half characters (a sample may stop inside one) decode to U+FFFD, which nobody should learn.
+            decoded = tokenizer.decode(row, skip_special_tokens=True)  # type: ignore[attr-defined]
+            text = decoded.replace("�", "").strip()
+            if text:
                 yield text

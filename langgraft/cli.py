@@ -1,0 +1,275 @@
+"""The command line. Nothing heavy is imported before a command needs it.
+
+Every command prints for people on stderr and, with `--json`, a summary for programs on stdout. Exit codes:
+0 done, 1 a gate failed, 2 bad input, 130 interrupted and resumable.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langgraft.errors import LanggraftError
+
+app = typer.Typer(
+    name="langgraft",
+    help="Teach an existing language model a new language, and prove what was gained, kept and saved.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+tokenizer_app = typer.Typer(help="Extend a tokenizer, and prove it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizer_app, name="tokenizer")
+
+Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
+RecipePath = Annotated[Path, typer.Argument(help="A recipe file (TOML).")]
+Overrides = Annotated[list[str], typer.Option("--set", help="section.field=value, overriding the recipe.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")]
+BaseName = Annotated[str, typer.Option("--base", help="Hub id, folder, .gguf file or package:NAME.")]
+
+
+def _print(summary: Any) -> None:
+    typer.echo(json.dumps(summary, ensure_ascii=False, indent=2))
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@app.command()
+def new(
+    base: BaseName,
+    language: Annotated[str, typer.Option(help="Code of the language to teach, such as yue or hi.")],
+    corpus: Annotated[list[str], typer.Option(help="Text in that language; may be given more than once.")],
+    source: Annotated[list[str] | None, typer.Option(help="Source-language text to measure forgetting on.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Recipe file to write.")] = Path("recipe.toml"),
+    as_json: Json = False,
+) -> None:
+    """Write a commented recipe fit to this machine."""
+    from langgraft.newrecipe import write_recipe
+
+    summary = write_recipe(base, language, corpus, source or [], out)
+    _say(f"wrote {out}; next: langgraft plan {out}")
+    if as_json:
+        _print(summary)
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = [], runs: Runs = Path("runs"), as_json: Json = False) -> None:  # noqa: B006
+    """Show what would run, and why."""
+    from langgraft.pipeline import plan as make_plan
+    from langgraft.recipe import load_recipe
+
+    planned = make_plan(load_recipe(recipe, overrides), runs)
+    for item in planned:
+        _say(f"{item.stage.name:<10} {item.state:<7} {item.folder.name:<20} {item.reason}".rstrip())
+    if as_json:
+        _print(
+            [{"stage": p.stage.name, "state": p.state, "folder": str(p.folder), "reason": p.reason} for p in planned]
+        )
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = [],  # noqa: B006
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    only: Annotated[str | None, typer.Option(help="Run only this stage.")] = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Run what is stale, in order; the same command goes on after an interruption."""
+    from langgraft.pipeline import run as run_pipeline
+    from langgraft.recipe import load_recipe
+
+    report = run_pipeline(load_recipe(recipe, overrides), runs, until=until, only=only)
+    if as_json:
+        _print(report)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path | None, typer.Argument(help="A run folder, or the folder of runs.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Progress of runs in a folder."""
+    from langgraft.status import statuses
+
+    found = statuses(folder or Path("runs"))
+    for one in found:
+        _say(f"{one['name']}: {one['text']}")
+    if as_json:
+        _print(found)
+
+
+@app.command()
+def show(folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+    """Open a run's report; with --json, print it."""
+    from langgraft.status import report_of
+
+    report = report_of(folder)
+    if as_json:
+        _print(report)
+        return
+    page = (folder / "report.html").resolve()
+    from langgraft.evaluation.words import verdict
+
+    _say(verdict(report)[1])
+    _say(f"report: {page}")
+    if sys.stderr.isatty():
+        import webbrowser
+
+        webbrowser.open(page.as_uri())
+
+
+@app.command()
+def corpus(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, package:… or hub:…")],
+    out: Out,
+    language: Annotated[str, typer.Option(help="Code of the text's language.")],
+    reader: Annotated[str, typer.Option(help="How to read it.")] = "auto",
+    text_key: Annotated[str, typer.Option(help="Field that holds the text.")] = "text",
+    license_: Annotated[str, typer.Option("--license", help="Licence of the text.")] = "",
+    min_characters: Annotated[int, typer.Option(help="Drop shorter documents.")] = 1,
+    dev: Annotated[float, typer.Option(help="Share or number of development documents.")] = 0.02,
+    test: Annotated[float, typer.Option(help="Share or number of test documents.")] = 0.02,
+    near_duplicates: Annotated[bool, typer.Option(help="Remove near duplicates too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Read, clean, deduplicate and split text."""
+    from langgraft.corpus.document import Input
+    from langgraft.corpus.prepare import prepare
+    from langgraft.progress import Log
+
+    summary = prepare(
+        [Input(path, reader, text_key, license_) for path in inputs],
+        out,
+        language=language,
+        min_characters=min_characters,
+        dev=dev,
+        test=test,
+        near_duplicates=near_duplicates,
+        log=Log(),
+    )
+    if as_json:
+        _print(summary)
+
+
+@tokenizer_app.command("extend")
+def tokenizer_extend(
+    base: BaseName,
+    corpus: Annotated[list[str], typer.Option(help="Text to learn from; may be given more than once.")],
+    out: Out,
+    language: Annotated[str, typer.Option(help="Code of the language.")],
+    new_tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 2048,
+    as_json: Json = False,
+) -> None:
+    """Learn new tokens on top of a base's tokenizer, and prove the result."""
+    from langgraft.commands import extend_command
+
+    _judged(extend_command(base, corpus, out, language, new_tokens), as_json)
+
+
+@tokenizer_app.command("report")
+def tokenizer_report(
+    base: BaseName,
+    extended: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
+    text: Annotated[list[str], typer.Option(help="Text to measure on; may be given more than once.")],
+    language: Annotated[str, typer.Option(help="Code of the language.")],
+    as_json: Json = False,
+) -> None:
+    """Measure fertility and run every gate; exit 1 if one fails."""
+    from langgraft.commands import report_command
+
+    _judged(report_command(base, extended, text, language), as_json)
+
+
+@app.command()
+def surgery(
+    base: BaseName,
+    tokenizer: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
+    out: Out,
+    init: Annotated[str, typer.Option(help="How new rows start.")] = "subword_mean",
+    pad_to: Annotated[int, typer.Option(help="Pad rows to a multiple of this.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Give a model rows for the tokens of an extended tokenizer."""
+    from langgraft.commands import based
+    from langgraft.surgery.resize import resize
+
+    with based(base) as folder:
+        summary = resize(folder, tokenizer, out, init=init, pad_to_multiple_of=pad_to)
+    _say(f"{summary['new_tokens']:,} new rows ({init}), {summary['rows']:,} in all: {out}")
+    if as_json:
+        _print(summary)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[list[str], typer.Option(help="Base and adapted model: give it twice.")],
+    target: Annotated[list[str], typer.Option(help="Held-out text in the new language.")],
+    language: Annotated[str, typer.Option(help="Code of the new language.")],
+    out: Out,
+    source: Annotated[list[str] | None, typer.Option(help="Held-out text in the source language.")] = None,
+    source_language: Annotated[str, typer.Option(help="Code of the source language.")] = "en",
+    documents: Annotated[int, typer.Option(help="At most this many documents per language.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Compare models on held-out text: bits per byte with intervals, tokens."""
+    from langgraft.commands import evaluate_command
+
+    result = evaluate_command(models, target, language, source or [], source_language, documents, out)
+    if as_json:
+        _print(result)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Option(help="Folder of the model.")],
+    out: Out,
+    to: Annotated[str, typer.Option(help="hf or gguf.")] = "hf",
+    quant: Annotated[list[str], typer.Option(help="GGUF formats: f16, q8_0.")] = ["f16"],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Write an artefact other tools read."""
+    from langgraft.commands import export_command
+
+    summary = export_command(model, out, to, quant)
+    if as_json:
+        _print(summary)
+
+
+def _judged(result: dict[str, Any], as_json: bool) -> None:
+    for gate in result["gates"]:
+        _say(f"{'pass' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['value']} {gate['detail']}".rstrip())
+    before, after = result["fertility"]["base"], result["fertility"]["extended"]
+    _say(f"tokens: {before['tokens']:,} -> {after['tokens']:,} ({after['tokens'] / before['tokens'] - 1:+.1%})")
+    if as_json:
+        _print(result)
+    if not all(gate["passed"] for gate in result["gates"]):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: a LanggraftError is one sentence and an exit code, never a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app()
+    except LanggraftError as error:
+        _say(f"langgraft: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("langgraft: interrupted; run the same command to go on")
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    main()

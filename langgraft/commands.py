@@ -1,0 +1,128 @@
+"""What the single-stage commands do: the library's functions on folders, outside any recipe."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from langgraft.base import locate, materialise
+from langgraft.corpus.document import Input, Report
+from langgraft.corpus.readers import read
+from langgraft.errors import CorpusError, RecipeError
+from langgraft.methods import check_options, resolve, suggest
+from langgraft.progress import Log
+from langgraft.store import staged_folder, write_json
+from langgraft.text import language as language_of
+
+
+@contextlib.contextmanager
+def based(name: str) -> Iterator[Path]:
+    """A hub folder for any base; one made from GGUF lives as long as the block."""
+    with tempfile.TemporaryDirectory(prefix="langgraft-") as scratch:
+        yield materialise(locate(name), Path(scratch) / "base")
+
+
+def texts_of(paths: Sequence[str], code: str) -> list[str]:
+    """All texts of some inputs.
+
+    Raises:
+        CorpusError: an input cannot be read, or there is no text.
+    """
+    texts = [
+        document.text for document in read([Input(path) for path in paths], code, Report()) if document.text.strip()
+    ]
+    if not texts:
+        raise CorpusError(f"there is no text in {', '.join(paths)}")
+    return texts
+
+
+def extend_command(base: str, corpus: Sequence[str], out: Path, code: str, new_tokens: int) -> dict[str, Any]:
+    """`langgraft tokenizer extend`: every twentieth document is held out to measure on."""
+    from langgraft.tokenizer.extend import extend
+    from langgraft.tokenizer.prove import write_pin
+
+    known, texts = language_of(code), texts_of(corpus, code)
+    held_out = texts[::20] if len(texts) >= 100 else texts
+    train = [text for i, text in enumerate(texts) if i % 20] if len(texts) >= 100 else texts
+    with based(base) as folder, staged_folder(out) as staging:
+        extension = extend(folder, train, staging, language=known, new_tokens=new_tokens, log=Log())
+        write_pin(staging)
+        result = _judge(folder, staging, held_out, code)
+        result["new_tokens"] = len(extension.tokens)
+        result["pre_tokenizer_repaired"] = extension.pre_tokenizer_repaired
+        write_json(staging / "summary.json", result)
+    return result
+
+
+def report_command(base: str, extended: Path, text: Sequence[str], code: str) -> dict[str, Any]:
+    """`langgraft tokenizer report`: fertility and gates of an extended tokenizer."""
+    from langgraft.tokenizer.prove import check_pin
+
+    check_pin(extended)
+    with based(base) as folder:
+        return _judge(folder, extended, texts_of(text, code), code)
+
+
+def _judge(base: Path, extended: Path, texts: list[str], code: str) -> dict[str, Any]:
+    from langgraft.tokenizer.measure import fertility
+    from langgraft.tokenizer.prove import prove
+
+    known = language_of(code)
+    gates = prove(base, extended, known, target_texts=texts[:2000])
+    return {
+        "gates": [gate.as_dict() for gate in gates],
+        "fertility": {
+            "base": fertility(base, texts, known).as_dict(),
+            "extended": fertility(extended, texts, known).as_dict(),
+        },
+    }
+
+
+def evaluate_command(
+    models: Sequence[str],
+    target: Sequence[str],
+    code: str,
+    source: Sequence[str],
+    source_code: str,
+    documents: int,
+    out: Path,
+) -> dict[str, Any]:
+    """`langgraft evaluate`: compare two models on held-out text."""
+    from langgraft.evaluation.compare import compare
+
+    if len(models) != 2:
+        raise RecipeError(
+            f"--models must be given twice, the base and the adapted model; it was given {len(models)} times"
+        )
+    result: dict[str, Any] = {"bits_per_byte": {}, "tokens": {}}
+    with based(models[0]) as base, based(models[1]) as adapted, staged_folder(out) as staging:
+        for side, paths, side_code in (("target", target, code), ("source", source, source_code)):
+            if paths:
+                texts = texts_of(paths, side_code)[:documents]
+                found = compare(base, adapted, texts, language_of(side_code), log=Log())
+                result["bits_per_byte"][side], result["tokens"][side] = found["bits_per_byte"], found["tokens"]
+        write_json(staging / "results.json", result)
+    for side, bits in result["bits_per_byte"].items():
+        change = bits["change"]
+        Log().say(
+            f"{side}: {bits['base']['mean']:.3f} -> {bits['adapted']['mean']:.3f} bits per byte "
+            f"({change['mean']:+.1%}, {change['low']:+.1%} to {change['high']:+.1%})"
+        )
+    return result
+
+
+def export_command(model: Path, out: Path, to: str, quant: Sequence[str]) -> dict[str, Any]:
+    """`langgraft export`: one format of the table; GGUF files are checked in llama.cpp where it is installed."""
+    from langgraft.exporting.formats import EXPORTS
+    from langgraft.exporting.gguf_writer import QUANTS
+
+    function = resolve(EXPORTS, to, what="export")
+    options: dict[str, Any] = {"quant": tuple(quant)} if to == "gguf" else {}
+    check_options(function, options, what=f"export `{to}`")
+    unknown = [name for name in options.get("quant", ()) if name not in QUANTS]
+    if unknown:
+        raise RecipeError(f"--quant {unknown[0]} is unknown; {suggest(unknown[0], QUANTS)}")
+    summary: dict[str, Any] = function(model, out, **options)
+    Log().say(f"wrote {out}")
+    return summary

@@ -1,0 +1,28 @@
+"""corpus: read, clean, check the language, deduplicate, split - in both languages."""
+
+from pathlib import Path
+from typing import Any
+
+from langgraft.corpus.prepare import prepare
+from langgraft.pipeline import Inputs, as_input
+from langgraft.recipe import Corpus
+
+
+def run(section: Corpus, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Write `out/text/{target,source}/{train,dev,test}.jsonl.gz`."""
+    return prepare(
+        [as_input(entry) for entry in section.target],
+        out / "text",
+        language=inputs.model.language,
+        source=[as_input(entry) for entry in section.source],
+        source_language=inputs.model.source_language,
+        min_characters=section.min_characters,
+        max_characters=section.max_characters,
+        dev=section.dev,
+        test=section.test,
+        source_dev=section.source_dev,
+        source_test=section.source_test,
+        seed=section.seed,
+        near_duplicates=section.near_duplicates,
+        log=inputs.log,
+    )

@@ -1,0 +1,71 @@
+"""evaluate: what was gained, what was kept, what text costs now - on the test split, base against adapted."""
+
+from pathlib import Path
+from typing import Any
+
+from langgraft.corpus.prepare import read_split
+from langgraft.evaluation.compare import Bounds, compare, gates
+from langgraft.evaluation.side_by_side import continuations
+from langgraft.pipeline import Inputs
+from langgraft.recipe import Evaluate
+from langgraft.store import write_json
+from langgraft.text import language
+
+
+def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Write `out/results.json`. Failed gates are in the summary; the pipeline exits 1 on them at the end."""
+    base, adapted = inputs.base(), inputs.folders["pretrain"] / "model"
+    text = inputs.folders["corpus"] / "text"
+    sides: dict[str, dict[str, Any]] = {}
+    for side, code in (("target", inputs.model.language), ("source", inputs.model.source_language)):
+        if not (text / side).is_dir():
+            continue
+        # Splits are in an order decided by hashes, so the first documents are a fair sample.
+        documents = [document.text for document in read_split(text, side, "test")][: section.documents]
+        sides[side] = compare(
+            base,
+            adapted,
+            documents,
+            language(code),
+            window=section.window,
+            stride=section.stride,
+            resamples=section.resamples,
+            seed=section.seed,
+            device=inputs.compute.device,
+            threads=inputs.compute.threads,
+            log=inputs.log,
+        )
+        change = sides[side]["bits_per_byte"]["change"]
+        inputs.log.say(f"evaluate: {language(code).name} bits per byte {change['mean']:+.2%}")
+    names = language(inputs.model.language).name, language(inputs.model.source_language).name
+    bounds = Bounds(**section.gates.model_dump())
+    result = {
+        "bits_per_byte": {side: found["bits_per_byte"] for side, found in sides.items()},
+        "tokens": {
+            **{side: found["tokens"] for side, found in sides.items()},
+            "example": sides["target"]["example"],
+        },
+        "gates": gates(sides["target"], sides.get("source"), bounds, *names),
+        "generations": _generations(section, inputs, base, adapted),
+    }
+    write_json(out / "results.json", result)
+    return result
+
+
+def _generations(section: Evaluate, inputs: Inputs, base: Path, adapted: Path) -> list[dict[str, str]]:
+    prompts = [(inputs.model.language, prompt) for prompt in section.prompts.target]
+    prompts += [(inputs.model.source_language, prompt) for prompt in section.prompts.source]
+    written = [
+        continuations(
+            folder,
+            [prompt for _, prompt in prompts],
+            max_new_tokens=section.max_new_tokens,
+            device=inputs.compute.device,
+            threads=inputs.compute.threads,
+        )
+        for folder in (base, adapted)
+    ]
+    return [
+        {"language": code, "prompt": prompt, "base": before, "adapted": after}
+        for (code, prompt), before, after in zip(prompts, *written, strict=True)
+    ]

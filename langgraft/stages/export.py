@@ -1,0 +1,84 @@
+"""export: artefacts other tools read, each proven equal to what was trained."""
+
+from pathlib import Path
+from typing import Any
+
+from langgraft.evaluation.bpb import score
+from langgraft.exporting.formats import export_gguf, export_hf
+from langgraft.exporting.parity import kl_divergence, token_parity
+from langgraft.exporting.parity_lines import parity_lines
+from langgraft.exporting.reload import reload_check
+from langgraft.pipeline import Inputs
+from langgraft.recipe import Export
+
+KL_TEXTS = 10
+RELOAD_TEXTS = 20
+KL_BOUNDS = {"f16": 1e-3, "q8_0": 0.05}
+
+
+def run(section: Export, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Write `out/hf` and `out/gguf`; every check becomes a gate."""
+    model = inputs.folders["pretrain"] / "model"
+    lines = parity_lines(section.parity_lines)
+    summary: dict[str, Any] = {"files": [], "parity": [], "gates": []}
+    if "hf" in section.to:
+        export_hf(model, out / "hf")
+        summary["gates"] += _reloaded(model, out / "hf", lines, inputs)
+    if "gguf" in section.to:
+        export_gguf(model, out / "gguf", quant=tuple(section.quant), name=inputs.name)
+        for quant in section.quant:
+            file = next((out / "gguf").glob(f"*{quant}.gguf"))
+            summary["parity"].append(_parity(model, file, quant, lines, summary["gates"]))
+    for gate in summary["gates"]:
+        inputs.log.say(f"  {'pass' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['value']}")
+    summary["files"] = [
+        {"name": str(file.relative_to(out)), "bytes": file.stat().st_size}
+        for file in sorted(out.rglob("*"))
+        if file.is_file()
+    ]
+    return summary
+
+
+def _reloaded(model: Path, folder: Path, lines: list[str], inputs: Inputs) -> list[dict[str, Any]]:
+    """Load the folder where langgraft cannot be imported; compare bits per byte and ids with ours."""
+    texts = [line for line in lines if line.strip()][:RELOAD_TEXTS]
+    inputs.log.say("export: loading the hub folder in a fresh process without langgraft")
+    theirs = reload_check(folder, texts=texts)
+    ours = score(model, texts, threads=inputs.compute.threads, device="cpu").bits_per_byte
+    difference = abs(theirs["bits_per_byte"] - ours)
+    return [
+        {
+            "name": "plain transformers gives the same bits per byte",
+            "passed": bool(theirs["ok"]) and difference <= 1e-4,
+            "value": f"{difference:.1e} apart" + ("" if theirs["ok"] else ", weights missing or ids differ"),
+            "bound": "1e-4",
+        },
+        {
+            "name": "AutoTokenizer gives the ids of tokenizer.json",
+            "passed": bool(theirs["ids_equal"]),
+            "value": f"{len(theirs['differing'])} of {len(texts)} lines differ",
+            "bound": "0",
+        },
+    ]
+
+
+def _parity(model: Path, file: Path, quant: str, lines: list[str], gates: list[dict[str, Any]]) -> dict[str, Any]:
+    """Token parity and divergence of one GGUF file in a real llama.cpp."""
+    tokens = token_parity(model, file, lines)
+    step = max(len(lines) // KL_TEXTS, 1)
+    divergence = kl_divergence(model, file, [line for line in lines[::step] if len(line) > 8][:KL_TEXTS])
+    gates += [
+        {
+            "name": f"llama.cpp gives the same token ids ({quant})",
+            "passed": tokens["mismatches"] == 0,
+            "value": f"{tokens['mismatches']} of {tokens['lines']} lines differ",
+            "bound": "0",
+        },
+        {
+            "name": f"llama.cpp predicts the same ({quant})",
+            "passed": divergence["mean"] <= KL_BOUNDS[quant],
+            "value": f"mean KL {divergence['mean']:.1e} nats",
+            "bound": f"{KL_BOUNDS[quant]:g}",
+        },
+    ]
+    return {"name": quant, "lines": tokens["lines"], "mismatches": tokens["mismatches"], "kl": divergence["mean"]}

@@ -1,0 +1,72 @@
+"""tokenizer: extend the base's tokenizer on the train split, prove it, measure it on the dev split."""
+
+from pathlib import Path
+from typing import Any
+
+from langgraft.corpus.prepare import read_split
+from langgraft.errors import GateError
+from langgraft.pipeline import Inputs
+from langgraft.recipe import Tokenizer
+from langgraft.text import language
+from langgraft.tokenizer.extend import extend
+from langgraft.tokenizer.files import read_tokenizer, token_text, write_tokenizer
+from langgraft.tokenizer.measure import fertility
+from langgraft.tokenizer.prove import prove, write_pin
+
+SAMPLES = 60
+PROOF_DOCUMENTS = 2000
+
+
+def run(section: Tokenizer, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Write `out/tokenizer`; raises GateError when a proof fails."""
+    base, known, folder = inputs.base(), language(inputs.model.language), out / "tokenizer"
+    text = inputs.folders["corpus"] / "text"
+    if section.method == "none":
+        write_tokenizer(read_tokenizer(base), base, folder)
+        new: list[str] = []
+        repaired = False
+    else:
+        extension = extend(
+            base,
+            (document.text for document in read_split(text, "target", "train")),
+            folder,
+            language=known,
+            new_tokens=section.new_tokens,
+            max_token_characters=section.max_token_characters,
+            min_frequency=section.min_frequency,
+            repair_marks=section.repair_marks,
+            log=inputs.log,
+        )
+        new, repaired = extension.tokens, extension.pre_tokenizer_repaired
+        if len(new) < section.new_tokens:
+            inputs.log.say(f"tokenizer: the text supports {len(new):,} new tokens, not {section.new_tokens:,}")
+    write_pin(folder)
+    dev = [document.text for document in read_split(text, "target", "dev")]
+    source = _source_texts(text)
+    inputs.log.say("tokenizer: proving it on every code point, source text, code and fuzzed strings")
+    gates = prove(base, folder, known, target_texts=dev[:PROOF_DOCUMENTS], source_texts=source)
+    for gate in gates:
+        inputs.log.say(f"  {'pass' if gate.passed else 'FAIL'}  {gate.name}: {gate.value} {gate.detail}")
+    failed = [gate.name for gate in gates if not gate.passed]
+    if failed:
+        raise GateError(f"the extended tokenizer is not safe to use: {'; '.join(failed)}; see {out} and the log")
+    before, after = fertility(base, dev, known), fertility(folder, dev, known)
+    inputs.log.say(f"tokenizer: {1 - after.tokens / before.tokens:.1%} fewer tokens on the dev split")
+    readable = [token_text(token) for token in new]
+    return {
+        "method": section.method,
+        "new_tokens": len(new),
+        "vocab_size": len(read_tokenizer(folder)["model"]["vocab"]),
+        "pre_tokenizer_repaired": repaired,
+        "sample": [token for token in readable if len(token) > 1 and "�" not in token][:SAMPLES],
+        "gates": [gate.as_dict() for gate in gates],
+        "dev": {"base": before.as_dict(), "adapted": after.as_dict()},
+    }
+
+
+def _source_texts(text: Path) -> list[str]:
+    if not (text / "source").is_dir():
+        return []
+    return [document.text for name in ("train", "dev") for document in read_split(text, "source", name)][
+        :PROOF_DOCUMENTS
+    ]

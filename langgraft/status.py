@@ -1,0 +1,61 @@
+"""What runs in a folder are doing, read from their files alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from langgraft.errors import InputError
+from langgraft.pipeline import MARKER, NAMES
+from langgraft.store import read_json
+
+
+def statuses(folder: Path) -> list[dict[str, Any]]:
+    """One entry per run in `folder` (or for `folder` itself): stages done, and the last line of its log.
+
+    Raises:
+        InputError: the folder does not exist or holds no run.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist; name a run folder, or start one with `langgraft run`")
+    candidates = [folder] if _is_run(folder) else sorted(path for path in folder.iterdir() if path.is_dir())
+    found = [_status(run) for run in candidates if _is_run(run)]
+    if not found:
+        raise InputError(f"{folder} holds no run; start one with `langgraft run RECIPE`")
+    return found
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "log.txt").is_file() or any(folder.glob(f"*-*/{MARKER}"))
+
+
+def _status(run: Path) -> dict[str, Any]:
+    done = [name for name in NAMES if any(run.glob(f"{name}-*/{MARKER}"))]
+    log = run / "log.txt"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    holder = (run / ".lock").read_text(encoding="utf-8") if (run / ".lock").is_file() else ""
+    text = f"done: {', '.join(done) or 'nothing yet'}"
+    if holder:
+        text += f"; running ({holder})"
+    if lines:
+        text += f"; {lines[-1]}"
+    return {"name": run.name, "done": done, "running": bool(holder), "last": lines[-1] if lines else "", "text": text,
+            "report": (run / "report.html").is_file()}  # fmt: skip
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """The report of a run.
+
+    Raises:
+        InputError: there is none yet.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        raise InputError(f"{folder} has no report yet; finish it with `langgraft run`")
+    report: dict[str, Any] = read_json(path)
+    return report
+
+
+def last_metrics(folder: Path) -> dict[str, Any] | None:
+    """The last line of a metrics file, or None."""
+    lines = folder.read_text(encoding="utf-8").splitlines() if folder.is_file() else []
+    return json.loads(lines[-1]) if lines else None
