@@ -10,7 +10,7 @@ from langgraft.base import locate, materialise
 from langgraft.corpus.document import Input, Report
 from langgraft.corpus.readers import read
 from langgraft.errors import CorpusError, RecipeError
-from langgraft.methods import check_options, resolve, suggest
+from langgraft.methods import suggest
 from langgraft.progress import Log
 from langgraft.store import staged_folder, write_json
 from langgraft.text import language as language_of
@@ -114,15 +114,12 @@ def evaluate_command(
 
 def export_command(model: Path, out: Path, to: str, quant: Sequence[str]) -> dict[str, Any]:
     """`langgraft export`: one format of the table; GGUF files are checked in llama.cpp where it is installed."""
-    from langgraft.exporting.formats import EXPORTS
+    from langgraft.exporting.formats import export
     from langgraft.exporting.gguf_writer import QUANTS
 
-    function = resolve(EXPORTS, to, what="export")
-    options: dict[str, Any] = {"quant": tuple(quant)} if to == "gguf" else {}
-    check_options(function, options, what=f"export `{to}`")
-    unknown = [name for name in options.get("quant", ()) if name not in QUANTS]
+    unknown = [name for name in quant if name not in QUANTS]
     if unknown:
         raise RecipeError(f"--quant {unknown[0]} is unknown; {suggest(unknown[0], QUANTS)}")
-    summary: dict[str, Any] = function(model, out, **options)
+    summary = export(model, out, to=to, **({"quant": tuple(quant)} if to == "gguf" else {}))
     Log().say(f"wrote {out}")
     return summary

@@ -116,14 +116,15 @@ def prepare(
         GateError: a training document repeats a held-out one.
     """
     options = Options(min_characters, max_characters, dev, test, seed, max_documents, near_duplicates)
-    held_out = {
-        "dev": dev if source_dev is None else source_dev,
-        "test": test if source_test is None else source_test,
-    }
+    of_source = replace(
+        options,
+        dev=dev if source_dev is None else source_dev,
+        test=test if source_test is None else source_test,
+    )
     summary: dict[str, Any] = {"seed": seed, "target": None, "source": None}
     sides = [("target", target, language, options)]
     if source:
-        sides.append(("source", source, source_language, replace(options, **held_out)))
+        sides.append(("source", source, source_language, of_source))
     with staged_folder(Path(out)) as folder:
         for side, inputs, code, of_side in sides:
             summary[side] = _side(inputs, code, folder / side, of_side, log)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from langgraft.base import separator_id
 from langgraft.tokenizer.files import load
@@ -23,7 +24,8 @@ def continuations(
         return []
     set_threads(threads)
     where = choose_device(device)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(where).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = model.to(where).eval()
     tokenizer, separator = load(folder), separator_id(folder)
     texts = []
     for prompt in prompts:

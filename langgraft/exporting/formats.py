@@ -10,6 +10,7 @@ from langgraft.errors import ModelError
 from langgraft.exporting.gguf_vocab import SPECIAL
 from langgraft.exporting.gguf_writer import EMBEDDING, QUANTS, write_gguf
 from langgraft.exporting.weights import open_weights, weight_files
+from langgraft.methods import check_options, resolve
 from langgraft.store import read_json, sha256_file, staged_folder, write_json
 
 # Copied byte for byte where present. Everything else in a model folder (optimizer state, logs, checkpoints,
@@ -158,3 +159,15 @@ EXPORTS: Mapping[str, str] = {
     "hf": "langgraft.exporting.formats:export_hf",
     "gguf": "langgraft.exporting.formats:export_gguf",
 }
+
+
+def export(model: Path, out: Path, *, to: str = "hf", **options: Any) -> dict[str, Any]:
+    """Export a model folder by the name of a format in `EXPORTS`, with that format's options.
+
+    Raises:
+        RecipeError: unknown format or option.
+    """
+    function = resolve(EXPORTS, to, what="export")
+    check_options(function, options, what=f"export `{to}`")
+    summary: dict[str, Any] = function(Path(model), Path(out), **options)
+    return summary
