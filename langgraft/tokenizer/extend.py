@@ -13,9 +13,12 @@ character. Units outside the language's scope end the word, so no merge can leak
 Source: byte-pair encoding as in Sennrich et al. 2016 (arXiv 1508.07909), continued as TRAPS 2-3 describe.
 """
 
+import codecs
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ from langgraft.tokenizer.scope import Scope
 
 FIRST_SYMBOL = 0x20000  # private use of planes 2 and up: room for 900,000 symbols
 BATCH = 1000
-SPACE = "Ġ"
+HEAD, TAIL = "\0head ", "\0tail "  # no byte-level token holds a NUL or a space
 
 
 @dataclass
@@ -67,15 +70,19 @@ def extend(
     merge must occur in `texts`. Fewer tokens than asked are learned when the text supports no more.
 
     Raises:
-        TokenizerError: the base is not byte-level BPE, or `texts` hold nothing of the language's scripts.
+        TokenizerError: the base is not byte-level BPE, `texts` hold nothing of the language's scripts, or
+            `new_tokens` is below 1.
     """
+    if new_tokens < 1:
+        raise TokenizerError(f"an extension needs at least one new token, not {new_tokens}")
+    base, out = Path(base), Path(out)
     data = read_tokenizer(base)
     repaired = False
-    if repair_marks and language.marks and data["pre_tokenizer"] is not None:
+    if repair_marks and language.marks and data.get("pre_tokenizer") is not None:
         fixed = repair(data["pre_tokenizer"])
         repaired = fixed != data["pre_tokenizer"]
         data["pre_tokenizer"] = fixed
-    config_path = Path(base) / "config.json"
+    config_path = base / "config.json"
     config = read_json(config_path) if config_path.is_file() else {}
     scope = Scope(language.scripts)
     words = count_words(data, texts, scope, log=log)
@@ -85,16 +92,21 @@ def extend(
             "check the language and the corpus"
         )
     units = Units(data, scope)
-    merges = learn(units, words, new_tokens, min_frequency=min_frequency)
+    runs = units.encode(words)
     extension = Extension(next_id(data, config), pre_tokenizer_repaired=repaired)
-    append(data, extension, units.expand(merges), new_tokens, max_token_characters)
+    surplus = max(200, new_tokens // 2)
+    while True:
+        merges = learn(units, runs, new_tokens + surplus, min_frequency=min_frequency)
+        choose(data, extension, units.expand(merges), new_tokens, max_token_characters)
+        if len(extension.tokens) == new_tokens or len(merges) < new_tokens + surplus:
+            break
+        surplus *= 4  # many were too long to keep: the text may support more
+    append(data, extension)
     write_tokenizer(data, base, out)
     return extension
 
 
-def count_words(
-    data: dict[str, Any], texts: Iterable[str], scope: Scope, *, log: Log | None = None
-) -> Counter[str]:
+def count_words(data: dict[str, Any], texts: Iterable[str], scope: Scope, *, log: Log | None = None) -> Counter[str]:
     """Count the pre-tokens (spelled in the byte alphabet) of `texts` that hold a character in scope."""
     tokenizer = from_data(data)
     normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
@@ -105,181 +117,184 @@ def count_words(
     for text in texts:
         if normalizer is not None:
             text = normalizer.normalize_str(text)
-        counts.update(piece for piece, _ in pre_tokenizer.pre_tokenize_str(text))
+        counts.update([piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)])
         done += 1
         if log is not None and done % 50_000 == 0:
             log.say(f"counting words: {done:,} documents, {len(counts):,} distinct")
     kept = {}
     for piece, count in counts.items():
-        text = token_bytes(piece).decode("utf-8", "replace")
-        if any(ord(char) in scope for char in text):
+        if scope.touches(token_bytes(piece).decode("utf-8", "replace")):
             kept[piece] = count
     return Counter(kept)
 
 
+@dataclass(slots=True)
+class Unit:
+    """A run of base tokens, as a node of the tree of all runs seen.
+
+    `symbols` are its private symbols: one for a token, two (head and tail) for a character of several tokens,
+    none where merges may not go. None: the run ends inside a character.
+    """
+
+    tokens: tuple[str, ...] = ()
+    symbols: str | None = None
+    following: dict[int, "Unit"] = field(default_factory=dict)
+
+
 class Units:
-    """Spells pre-tokens as private symbols, one for each unit of the base's own encoding."""
+    """Spells pre-tokens as private symbols, one or two for each unit of the base's own encoding.
+
+    Symbols are given out as units are met, so each distinct unit is judged once.
+    """
 
     def __init__(self, data: dict[str, Any], scope: Scope) -> None:
         self.scope = scope
         self.bpe = without_pre_tokenizer(data)
         self.tokens: dict[int, str] = {i: token for token, i in data["model"]["vocab"].items()}
-        self._texts: dict[str, bytes] = {}
-        # Heads come first in code-point order: the trainer breaks ties by symbol order, and a character must
-        # be completed before it can join its neighbour.
-        self._heads: dict[tuple[str, ...], int] = {}
-        self._symbols: dict[str, int] = {}
+        self.names: list[str] = []  # of the symbol FIRST_SYMBOL + position: a token, or HEAD or TAIL and the character
+        self.pieces: dict[str, tuple[str, ...]] = {}  # the base tokens of a character that takes several
+        self._symbol: dict[str, str] = {}
+        self._start = Unit()
+        self._broken = Unit()  # bytes that are no UTF-8: the rest of the word is left alone
 
-    def spell(self, words: Iterable[str]) -> Iterator[list[list[tuple[str, ...]]]]:
-        """For each word, its runs of in-scope units; a unit is the tuple of its base tokens."""
-        batch: list[str] = []
-        for word in words:
-            batch.append(word)
-            if len(batch) == BATCH:
-                yield from self._spell_batch(batch)
-                batch = []
-        yield from self._spell_batch(batch)
+    def encode(self, words: Counter[str]) -> Counter[str]:
+        """Count the runs of two or more symbols that merges may join."""
+        runs: Counter[str] = Counter()
+        items = iter(words.items())
+        while batch := list(islice(items, BATCH)):
+            encodings = self.bpe.encode_batch_fast([word for word, _ in batch], add_special_tokens=False)
+            for (_, count), encoding in zip(batch, encodings, strict=True):
+                for run in self._runs(encoding.ids):
+                    if len(run) > 1:
+                        runs[run] += count
+        return runs
 
-    def _spell_batch(self, batch: list[str]) -> Iterator[list[list[tuple[str, ...]]]]:
-        for encoding in self.bpe.encode_batch(batch, add_special_tokens=False):
-            runs: list[list[tuple[str, ...]]] = [[]]
-            for unit in self._group([self.tokens[i] for i in encoding.ids]):
-                if self.usable(unit):
-                    runs[-1].append(unit)
-                elif runs[-1]:
-                    runs.append([])
-            yield [run for run in runs if run]
-
-    def _group(self, tokens: list[str]) -> Iterator[tuple[str, ...]]:
-        """Cut a base encoding into the shortest groups whose ends are character boundaries."""
-        group: list[str] = []
-        pending = b""
-        for token in tokens:
-            group.append(token)
-            pending += token_bytes(token)
-            try:
-                pending.decode("utf-8")
-            except UnicodeDecodeError:
+    def _runs(self, ids: list[int]) -> Iterator[str]:
+        run: list[str] = []
+        unit = self._start
+        for i in ids:
+            unit = unit.following.get(i) or self._follow(unit, i)
+            if unit.symbols is None:
                 continue
-            yield tuple(group)
-            group, pending = [], b""
-        if group:
-            yield tuple(group)
+            if unit.symbols:
+                run.append(unit.symbols)
+            elif run:
+                yield "".join(run)
+                run = []
+            unit = self._start
+        if run:
+            yield "".join(run)
 
-    def usable(self, unit: tuple[str, ...]) -> bool:
-        """Whether merges may use `unit`: in scope, and completing it touches nothing outside.
+    def _follow(self, unit: Unit, i: int) -> Unit:
+        """The unit with one more token."""
+        if unit is self._broken:
+            return unit
+        tokens = (*unit.tokens, self.tokens[i])
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            text = decoder.decode(b"".join(map(token_bytes, tokens)))
+        except UnicodeDecodeError:
+            new = self._broken
+        else:
+            inside = bool(decoder.getstate()[0])
+            new = Unit(tokens, None if inside else self._symbols(tokens, text))
+        unit.following[i] = new
+        return new
+
+    def _symbols(self, tokens: tuple[str, ...], text: str) -> str:
+        if not self.usable(tokens, text):
+            return ""
+        whole = "".join(tokens)
+        if len(tokens) == 1:
+            return self._symbol_of(whole)
+        self.pieces.setdefault(whole, tokens)
+        return self._symbol_of(HEAD + whole) + self._symbol_of(TAIL + whole)
+
+    def _symbol_of(self, name: str) -> str:
+        if name not in self._symbol:
+            self._symbol[name] = chr(FIRST_SYMBOL + len(self.names))
+            self.names.append(name)
+        return self._symbol[name]
+
+    def usable(self, tokens: tuple[str, ...], text: str) -> bool:
+        """Whether merges may use the unit of `tokens`: in scope, and completing it touches nothing outside.
 
         One leading space is allowed, as word-initial tokens carry it.
         """
-        raw = b"".join(map(token_bytes, unit))
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return False
         letters = text.removeprefix(" ")
-        if len(unit) == 1:
+        if len(tokens) == 1:
             return text == " " or self.scope.holds(letters)
         if len(letters) != 1 or not self.scope.holds(letters):
             return False
-        prefix = b""
-        for token in unit[:-1]:
+        prefix = token_bytes(tokens[0])
+        for token in tokens[1:-1]:
             prefix += token_bytes(token)
-            tail = prefix.removeprefix(b" ")
-            if tail and len(prefix) != len(token_bytes(unit[0])) and not self.scope.holds_prefix(tail):
+            if not self.scope.holds_prefix(prefix.removeprefix(b" ")):
                 return False
         return True
-
-    def symbols(self, unit: tuple[str, ...]) -> tuple[str, ...]:
-        """The private symbols of a unit, without code points yet: its text, or head and tail."""
-        whole = "".join(unit)
-        return (whole,) if len(unit) == 1 else (f"\0head {whole}", f"\0tail {whole}")
-
-    def encode(self, words: Counter[str]) -> tuple[Counter[tuple[str, ...]], dict[str, tuple[str, ...]]]:
-        """Count runs as tuples of symbol names; also the base tokens of each completed character."""
-        runs: Counter[tuple[str, ...]] = Counter()
-        pieces: dict[str, tuple[str, ...]] = {}
-        for (_, count), spelled in zip(words.items(), self.spell(words), strict=True):
-            for run in spelled:
-                names: list[str] = []
-                for unit in run:
-                    names.extend(self.symbols(unit))
-                    if len(unit) > 1:
-                        pieces["".join(unit)] = unit
-                if len(names) > 1:
-                    runs[tuple(names)] += count
-        self.pieces = pieces
-        return runs, pieces
 
     def expand(self, merges: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         """Turn learned merges into merges of byte-level tokens; completing a character may take several."""
         for left, right in merges:
-            if left.startswith("\0head "):
-                unit = self.pieces[left.removeprefix("\0head ")]
-                so_far = unit[0]
-                for token in unit[1:]:
-                    yield so_far, token
-                    so_far += token
+            if left.startswith(HEAD):
+                first, *rest = self.pieces[left.removeprefix(HEAD)]
+                for token in rest:
+                    yield first, token
+                    first += token
             else:
                 yield left, right
 
 
-def learn(units: Units, words: Counter[str], new_tokens: int, *, min_frequency: int) -> list[tuple[str, str]]:
-    """Learn merges over the units of `words` with the Rust trainer; in order, as pairs of symbol names.
+def learn(units: Units, runs: Counter[str], count: int, *, min_frequency: int) -> list[tuple[str, str]]:
+    """Learn up to `count` merges over `runs` with the Rust trainer; in order, as pairs of names.
 
-    More are learned than asked for, since some are dropped later (too long, or sharing a token).
+    More are learned than tokens are asked for, since some are dropped later (too long, or sharing a token).
     """
     from tokenizers import Tokenizer, models, trainers
 
-    runs, _ = units.encode(words)
-    names = sorted(
-        {name for run in runs for name in run}, key=lambda name: (not name.startswith("\0head "), name)
-    )
-    code = {name: chr(FIRST_SYMBOL + i) for i, name in enumerate(names)}
-    back = {symbol: name for name, symbol in code.items()}
+    # The trainer breaks ties by symbol order. Heads come first: a character must be completed before it can
+    # join its neighbour.
+    used = {units.names[ord(symbol) - FIRST_SYMBOL] for symbol in set().union(*runs)}
+    names = sorted(used, key=lambda name: (not name.startswith(HEAD), name))
+    place = {name: FIRST_SYMBOL + i for i, name in enumerate(names)}
+    sort = {FIRST_SYMBOL + i: place[name] for i, name in enumerate(units.names) if name in place}
     tokenizer = Tokenizer(models.BPE())
-    wanted = len(names) + new_tokens + max(200, new_tokens // 2)
-    trainer = trainers.BpeTrainer(vocab_size=wanted, min_frequency=min_frequency, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=len(names) + count, min_frequency=min_frequency, show_progress=False)
 
     def feed() -> Iterator[list[str]]:
         batch: list[str] = []
-        for run, count in runs.items():
-            batch.extend(["".join(code[name] for name in run)] * count)
+        for run, times in runs.items():
+            batch.extend([run.translate(sort)] * times)
             if len(batch) >= 10_000:
                 yield batch
                 batch = []
         yield batch
 
-    tokenizer.train_from_iterator(feed(), trainer)
-    import json
-
-    learned = json.loads(tokenizer.to_str())["model"]["merges"]
-
     def spell(symbols: str) -> str:
-        parts = [back[symbol] for symbol in symbols]
+        parts = [names[ord(symbol) - FIRST_SYMBOL] for symbol in symbols]
         if len(parts) == 1:
             return parts[0]
-        return "".join(part.removeprefix("\0head ") for part in parts if not part.startswith("\0tail "))
+        return "".join(part.removeprefix(HEAD) for part in parts if not part.startswith(TAIL))
 
-    merges = []
-    for merge in learned:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        merges.append((spell(left), spell(right)))
-    return merges
+    tokenizer.train_from_iterator(feed(), trainer)
+    learned = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [(spell(left), spell(right)) for left, right in learned]
 
 
-def append(
+def choose(
     data: dict[str, Any],
     extension: Extension,
     merges: Iterable[tuple[str, str]],
     new_tokens: int,
     max_token_characters: int,
 ) -> None:
-    """Append merges to a tokenizer.json until it has `new_tokens` more tokens; fills `extension`.
+    """Fill `extension` with the first merges that give a tokenizer.json `new_tokens` more tokens.
 
     A merge is kept when both parts exist; a result that is already in the vocabulary gets no second id.
     """
-    vocab: dict[str, int] = data["model"]["vocab"]
+    vocab = set(data["model"]["vocab"])
     known = {tuple(merge) for merge in data["model"]["merges"]}
+    extension.tokens, extension.merges = [], []
     for left, right in merges:
         result = left + right
         if left not in vocab or right not in vocab or (left, right) in known:
@@ -289,8 +304,14 @@ def append(
         if result not in vocab:
             if len(extension.tokens) == new_tokens:
                 break
-            vocab[result] = extension.first_id + len(extension.tokens)
+            vocab.add(result)
             extension.tokens.append(result)
         known.add((left, right))
         extension.merges.append((left, right))
-        data["model"]["merges"].append([left, right])
+
+
+def append(data: dict[str, Any], extension: Extension) -> None:
+    """Append an extension to a tokenizer.json: ids after the highest, merges after the base's."""
+    ids = enumerate(extension.tokens, extension.first_id)
+    data["model"]["vocab"].update({token: i for i, token in ids})
+    data["model"]["merges"].extend(list(merge) for merge in extension.merges)

@@ -26,11 +26,7 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TokenizerError(f"{folder} has no tokenizer.json; save the base's fast tokenizer there first")
     data = read_json(path)
-    if (
-        data.get("model", {}).get("type") != "BPE"
-        or data["model"].get("byte_fallback")
-        or not is_byte_level(data)
-    ):
+    if data.get("model", {}).get("type") != "BPE" or data["model"].get("byte_fallback") or not is_byte_level(data):
         kind = data.get("model", {}).get("type", "unknown")
         raise TokenizerError(
             f"{path} is a {kind} tokenizer without byte-level pre-tokenization; only byte-level BPE can be extended"
@@ -113,8 +109,7 @@ def token_bytes(token: str) -> bytes:
     Raises:
         KeyError: the token is not spelled in the byte alphabet (an added token).
     """
-    back = byte_alphabet()[1]
-    return bytes(back[char] for char in token)
+    return bytes(map(byte_alphabet()[1].__getitem__, token))
 
 
 def token_text(token: str) -> str:

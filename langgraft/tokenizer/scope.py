@@ -2,9 +2,10 @@
 
 import bisect
 import functools
+import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import regex
 
@@ -18,6 +19,7 @@ EXTRA_RANGES: dict[str, tuple[tuple[int, int], ...]] = {
     "Thai": ((0x0E3F, 0x0E3F),),
 }  # fmt: skip
 ROW = 64  # code points that share all bytes of their UTF-8 form but the last
+SURROGATES = range(0xD800, 0xE000)  # no characters: UTF-8 has no form for them
 
 
 class Scope:
@@ -30,6 +32,8 @@ class Scope:
     def __init__(self, scripts: Iterable[str]) -> None:
         self.scripts = tuple(sorted(set(scripts)))
         self._starts, self._ends = _ranges(self.scripts)
+        pairs = zip(self._starts, self._ends, strict=True)
+        self._inside = re.compile("[" + "".join(rf"\U{low:08x}-\U{high:08x}" for low, high in pairs) + "]")
 
     def __contains__(self, code_point: int) -> bool:
         i = bisect.bisect_right(self._starts, code_point) - 1
@@ -39,12 +43,25 @@ class Scope:
         """Whether every character of `text` is in scope (an empty text is not)."""
         return bool(text) and all(ord(char) in self for char in text)
 
+    def touches(self, text: str) -> bool:
+        """Whether any character of `text` is in scope."""
+        return self._inside.search(text) is not None
+
     def holds_prefix(self, prefix: bytes) -> bool:
         """Whether every character whose UTF-8 form begins with the partial `prefix` is in scope."""
         low, high = completions(prefix)
-        return low <= high and all(code_point in self for code_point in range(low, high + 1))
+        # The ranges do not touch, so only one of them can hold all.
+        i = bisect.bisect_right(self._starts, low) - 1
+        return low <= high and i >= 0 and high <= self._ends[i]
 
-    def code_points(self) -> Iterable[int]:
+    def outside(self) -> Iterator[int]:
+        """All code points out of scope but the surrogates, ascending."""
+        low = 0
+        for start, end in zip([*self._starts, sys.maxunicode + 1], [*self._ends, sys.maxunicode], strict=True):
+            yield from (cp for cp in range(low, start) if cp not in SURROGATES)
+            low = end + 1
+
+    def code_points(self) -> Iterator[int]:
         """All code points in scope, ascending."""
         for start, end in zip(self._starts, self._ends, strict=True):
             yield from range(start, end + 1)
@@ -90,4 +107,7 @@ def completions(prefix: bytes) -> tuple[int, int]:
     shift = 6 * (length - len(prefix))
     low, high = value << shift, (value << shift) | ((1 << shift) - 1)
     minimum = {2: 0x80, 3: 0x800, 4: 0x10000}[length]
-    return max(low, minimum), min(high, sys.maxunicode)
+    low, high = max(low, minimum), min(high, sys.maxunicode)
+    if low in SURROGATES:
+        return 1, 0
+    return low, SURROGATES.start - 1 if high in SURROGATES else high
