@@ -6,7 +6,6 @@ Every command prints for people on stderr and, with `--json`, a summary for prog
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from langgraft.errors import LanggraftError
+
+INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
 app = typer.Typer(
     name="langgraft",
@@ -85,12 +86,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run what is stale, in order; the same command goes on after an interruption."""
+    from langgraft.pipeline import check_gates
     from langgraft.pipeline import run as run_pipeline
     from langgraft.recipe import load_recipe
 
     report = run_pipeline(load_recipe(recipe, overrides), runs, until=until, only=only)
     if as_json:
         _print(report)
+    check_gates(report)
 
 
 @app.command()
@@ -136,17 +139,19 @@ def corpus(
     reader: Annotated[str, typer.Option(help="How to read it.")] = "auto",
     text_key: Annotated[str, typer.Option(help="Field that holds the text.")] = "text",
     license_: Annotated[str, typer.Option("--license", help="Licence of the text.")] = "",
-    min_characters: Annotated[int, typer.Option(help="Drop shorter documents.")] = 1,
+    min_characters: Annotated[int, typer.Option(min=1, help="Drop shorter documents.")] = 1,
     dev: Annotated[float, typer.Option(help="Share or number of development documents.")] = 0.02,
     test: Annotated[float, typer.Option(help="Share or number of test documents.")] = 0.02,
     near_duplicates: Annotated[bool, typer.Option(help="Remove near duplicates too.")] = True,
     as_json: Json = False,
 ) -> None:
     """Read, clean, deduplicate and split text."""
+    from langgraft.commands import free
     from langgraft.corpus.document import Input
     from langgraft.corpus.prepare import prepare
     from langgraft.progress import Log
 
+    free(out)
     summary = prepare(
         [Input(path, reader, text_key, license_) for path in inputs],
         out,
@@ -167,7 +172,7 @@ def tokenizer_extend(
     corpus: Annotated[list[str], typer.Option(help="Text to learn from; may be given more than once.")],
     out: Out,
     language: Annotated[str, typer.Option(help="Code of the language.")],
-    new_tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 2048,
+    new_tokens: Annotated[int, typer.Option(min=1, help="How many tokens to add.")] = 2048,
     as_json: Json = False,
 ) -> None:
     """Learn new tokens on top of a base's tokenizer, and prove the result."""
@@ -196,13 +201,14 @@ def surgery(
     tokenizer: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
     out: Out,
     init: Annotated[str, typer.Option(help="How new rows start.")] = "subword_mean",
-    pad_to: Annotated[int, typer.Option(help="Pad rows to a multiple of this.")] = 64,
+    pad_to: Annotated[int, typer.Option(min=1, help="Pad rows to a multiple of this.")] = 64,
     as_json: Json = False,
 ) -> None:
     """Give a model rows for the tokens of an extended tokenizer."""
-    from langgraft.commands import based
+    from langgraft.commands import based, free
     from langgraft.surgery.resize import resize
 
+    free(out)
     with based(base) as folder:
         summary = resize(folder, tokenizer, out, init=init, pad_to_multiple_of=pad_to)
     _say(f"{summary['new_tokens']:,} new rows ({init}), {summary['rows']:,} in all: {out}")
@@ -218,7 +224,7 @@ def evaluate(
     out: Out,
     source: Annotated[list[str] | None, typer.Option(help="Held-out text in the source language.")] = None,
     source_language: Annotated[str, typer.Option(help="Code of the source language.")] = "en",
-    documents: Annotated[int, typer.Option(help="At most this many documents per language.")] = 500,
+    documents: Annotated[int, typer.Option(min=2, help="At most this many documents per language.")] = 500,
     as_json: Json = False,
 ) -> None:
     """Compare models on held-out text: bits per byte with intervals, tokens."""
@@ -240,16 +246,16 @@ def export(
     """Write an artefact other tools read."""
     from langgraft.commands import export_command
 
-    summary = export_command(model, out, to, quant)
-    if as_json:
-        _print(summary)
+    _judged(export_command(model, out, to, quant), as_json)
 
 
 def _judged(result: dict[str, Any], as_json: bool) -> None:
+    """Print a result with gates; exit 1 when one failed."""
     for gate in result["gates"]:
         _say(f"{'pass' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['value']} {gate['detail']}".rstrip())
-    before, after = result["fertility"]["base"], result["fertility"]["extended"]
-    _say(f"tokens: {before['tokens']:,} -> {after['tokens']:,} ({after['tokens'] / before['tokens'] - 1:+.1%})")
+    if "fertility" in result:
+        before, after = result["fertility"]["base"]["tokens"], result["fertility"]["extended"]["tokens"]
+        _say(f"tokens: {before:,} -> {after:,} ({after / before - 1:+.1%})")
     if as_json:
         _print(result)
     if not all(gate["passed"] for gate in result["gates"]):
@@ -261,14 +267,22 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # A recipe may name a method of the user's own, found in the folder the command is started in.
+    sys.path.append(str(Path.cwd()))
     try:
         app()
     except LanggraftError as error:
         _say(f"langgraft: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("langgraft: interrupted; run the same command to go on")
-        sys.exit(128 + signal.SIGINT)
+    except SystemExit as error:
+        if error.code == INTERRUPTED:
+            _say("langgraft: interrupted; run the same command to go on")
+        raise
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        if error.filename is None:
+            raise
+        _say(f"langgraft: {error.filename} cannot be used ({error.strerror}); check the path and its permissions")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

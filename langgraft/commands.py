@@ -1,6 +1,7 @@
 """What the single-stage commands do: the library's functions on folders, outside any recipe."""
 
 import contextlib
+import importlib.util
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,16 @@ def based(name: str) -> Iterator[Path]:
         yield materialise(locate(name), Path(scratch) / "base")
 
 
+def free(out: Path) -> None:
+    """Check that `out` can be written without replacing anything.
+
+    Raises:
+        RecipeError: something is there already.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise RecipeError(f"{out} exists already; choose another folder with -o, or delete it first")
+
+
 def texts_of(paths: Sequence[str], code: str) -> list[str]:
     """All texts of some inputs.
 
@@ -42,6 +53,7 @@ def extend_command(base: str, corpus: Sequence[str], out: Path, code: str, new_t
     from langgraft.tokenizer.extend import extend
     from langgraft.tokenizer.prove import write_pin
 
+    free(out)
     known, texts = language_of(code), texts_of(corpus, code)
     held_out = texts[::20] if len(texts) >= 100 else texts
     train = [text for i, text in enumerate(texts) if i % 20] if len(texts) >= 100 else texts
@@ -95,6 +107,7 @@ def evaluate_command(
         raise RecipeError(
             f"--models must be given twice, the base and the adapted model; it was given {len(models)} times"
         )
+    free(out)
     result: dict[str, Any] = {"bits_per_byte": {}, "tokens": {}}
     with based(models[0]) as base, based(models[1]) as adapted, staged_folder(out) as staging:
         for side, paths, side_code in (("target", target, code), ("source", source, source_code)):
@@ -114,6 +127,8 @@ def evaluate_command(
 
 def export_command(model: Path, out: Path, to: str, quant: Sequence[str]) -> dict[str, Any]:
     """`langgraft export`: one format of the table; GGUF files are checked in llama.cpp where it is installed."""
+    if to != "gguf":
+        free(out)
     from langgraft.exporting.formats import export
     from langgraft.exporting.gguf_writer import QUANTS
 
@@ -121,5 +136,29 @@ def export_command(model: Path, out: Path, to: str, quant: Sequence[str]) -> dic
     if unknown:
         raise RecipeError(f"--quant {unknown[0]} is unknown; {suggest(unknown[0], QUANTS)}")
     summary = export(model, out, to=to, **({"quant": tuple(quant)} if to == "gguf" else {}))
+    summary["gates"] = [gate for facts in _gguf_files(summary) for gate in _parity(model, facts)]
     Log().say(f"wrote {out}")
     return summary
+
+
+def _gguf_files(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(summary["files"].values()) if summary["format"] == "gguf" else []
+
+
+def _parity(model: Path, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Token parity of one GGUF file, where llama.cpp is installed."""
+    if importlib.util.find_spec("llama_cpp") is None:
+        Log().say(f"{facts['path']} is not checked: llama-cpp-python is not installed")
+        return []
+    from langgraft.exporting.parity import token_parity
+    from langgraft.exporting.parity_lines import parity_lines
+
+    found = token_parity(model, Path(facts["path"]), parity_lines())
+    return [
+        {
+            "name": f"llama.cpp gives the same token ids ({facts['quant']})",
+            "passed": found["equal"],
+            "value": f"{found['mismatches']} of {found['lines']} lines differ",
+            "detail": "",
+        }
+    ]

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
+import tomllib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from langgraft.base import locate
+from langgraft.base import check_causal_lm, locate
 from langgraft.corpus.document import Input
 from langgraft.corpus.sources import resolve
 from langgraft.errors import RecipeError
-from langgraft.recipe import load_recipe
+from langgraft.recipe import parse_recipe
 from langgraft.store import atomic_write
 from langgraft.text import language as language_of
 
@@ -70,7 +73,9 @@ def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[s
     if out.exists():
         raise RecipeError(f"{out} exists already; choose another file with -o")
     known = language_of(code)
-    locate(base)
+    found = locate(base)
+    if found.kind == "folder" and found.path is not None:
+        check_causal_lm(found.path)
     size = sum(file.stat().st_size for path in [*corpus, *source] for file in resolve(Input(path)))
     text_tokens = int(size / BYTES_PER_TOKEN)
     gpu = _has_gpu()
@@ -81,11 +86,11 @@ def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[s
     laptop = f"{os.cpu_count()} CPU cores: about a quarter of an hour for 135M parameters"
     chosen = {
         "base": base,
-        "base_json": json.dumps(base),
+        "base_json": _quoted(base),
         "code": code,
         "name": known.name,
-        "file": out.name,
-        "run": json.dumps(f"{known.name.lower().replace(' ', '-')}-{Path(base.split(':')[-1]).name.lower()}"),
+        "file": out,
+        "run": _quoted(slug(f"{known.name} {Path(base.split(':')[-1]).name}")),
         "target": _tables("target", corpus),
         "source": _tables("source", source)
         or '# [[corpus.source]]              # held-out English, to measure forgetting\n# path = "english.jsonl.gz"\n',
@@ -97,14 +102,26 @@ def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[s
         "batch": batch,
         "source_note": "largest rise of English bits per byte" if source else "judged once [[corpus.source]] is given",
     }
-    atomic_write(out, TEMPLATE.format(**chosen))
-    load_recipe(out)
+    text = TEMPLATE.format(**chosen)
+    parse_recipe(tomllib.loads(text), where=str(out))
+    atomic_write(out, text)
     return {key: chosen[key] for key in ("base", "code", "new_tokens", "tokens", "length", "batch")}
 
 
 def _tables(side: str, paths: Sequence[str]) -> str:
     table = '[[corpus.{side}]]\npath = {path}\nlicense = ""                    # name it: it travels into the cards\n\n'
-    return "".join(table.format(side=side, path=json.dumps(path)) for path in paths)
+    return "".join(table.format(side=side, path=_quoted(path)) for path in paths)
+
+
+def _quoted(text: str) -> str:
+    """A TOML string; JSON's escapes are TOML's, but for surrogate pairs, so other letters stay as they are."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def slug(text: str) -> str:
+    """A name for a run: ASCII letters, digits and dashes; "run" where nothing is left."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("-._") or "run"
 
 
 def _has_gpu() -> bool:

@@ -7,23 +7,22 @@ external inputs, and the stage's version - never `[compute]`.
 """
 
 import importlib
+import importlib.util
 import json
-import os
-import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from langgraft.base import Base, identity, locate
-from langgraft.corpus.document import Input
+from langgraft.base import Base, check_causal_lm, check_tokenizer_fits, identity, locate
 from langgraft.corpus.sources import resolve
 from langgraft.errors import GateError, RecipeError
 from langgraft.progress import Log, clock
-from langgraft.recipe import ComputeSection, InputText, Model, Recipe, Section, non_default
+from langgraft.recipe import Recipe, Section, non_default
+from langgraft.runs import MARKER, Inputs, as_input, versions
 from langgraft.store import (
     TEMPORARY,
     atomic_write,
@@ -35,8 +34,8 @@ from langgraft.store import (
     sha256_file,
     write_json,
 )
+from langgraft.text import language
 
-MARKER = "stage.json"
 IDENTITIES = ".identities.json"
 
 
@@ -64,19 +63,6 @@ NAMES = tuple(stage.name for stage in STAGES)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a stage gets besides its own section: `folders` of the stages it needs, and the run's surroundings."""
-
-    name: str
-    folders: dict[str, Path]
-    model: Model
-    compute: ComputeSection
-    base: Callable[[], Path]
-    cache: Path
-    log: Log
-
-
-@dataclass(frozen=True)
 class Planned:
     """A stage of a plan: `done`, or why it would run."""
 
@@ -99,11 +85,15 @@ def plan(recipe: Recipe, runs: Path) -> list[Planned]:
 
     Raises:
         RecipeError: a later stage needs an absent one.
-        CorpusError, ModelError: an input does not exist.
+        InputError: a language is unknown, an input does not exist, or the base is no causal language model.
     """
     root = run_folder(recipe, runs)
     identities = _Identities(root)
     base = locate(recipe.model.base, recipe.model.revision)
+    if base.kind == "folder" and base.path is not None:
+        check_causal_lm(base.path)
+    for code in (recipe.model.language, recipe.model.source_language):
+        language(code)
     planned: list[Planned] = []
     hashes: dict[str, str] = {}
     for stage in STAGES:
@@ -140,9 +130,11 @@ def _state(
     started = folder.is_dir() and stage.resumable
     earlier = _newest(root, stage.name)
     if started:
-        return "resume", "interrupted; goes on where it stopped"
+        return "resume", "did not finish; goes on where it stopped"
+    if folder.is_dir():
+        return "run", "did not finish; starts again"
     if earlier is None:
-        return "run", "never ran" if not folder.is_dir() else "interrupted; starts again"
+        return "run", "never ran"
     changes = _changes(earlier, record)
     consequence = [f"{name} runs again" for name in stale]
     return "run", "; ".join([*changes, *consequence]) or "an earlier stage has another result"
@@ -190,9 +182,10 @@ class _Identities:
         self.known: dict[str, list[Any]] = {}
         if self.path.is_file():
             try:
-                self.known = json.loads(self.path.read_text(encoding="utf-8"))
+                known = json.loads(self.path.read_text(encoding="utf-8"))
             except ValueError:
-                self.known = {}  # only a cache: hash again
+                known = {}  # only a cache: hash again
+            self.known = known if isinstance(known, dict) else {}
         self.changed = False
 
     def __call__(self, path: Path) -> str:
@@ -222,15 +215,18 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
                 # Names are left out: where a file lies is not what it holds.
                 found[f"corpus.{side} {entry.path}"] = [identities(path) for path in files]
     if stage.name == "surgery" and ":" in recipe.surgery.init:
-        module = importlib.util.find_spec(recipe.surgery.init.split(":")[0])
-        if module is not None and module.origin:
-            found["surgery.init"] = identities(Path(module.origin))
+        name = recipe.surgery.init.split(":")[0]
+        try:
+            module = importlib.util.find_spec(name)
+        except (ModuleNotFoundError, ValueError):
+            module = None
+        if module is None or not module.origin or not Path(module.origin).is_file():
+            raise RecipeError(
+                f"surgery.init `{recipe.surgery.init}`: there is no module `{name}` on the Python path; "
+                "start the command in the folder that holds it"
+            )
+        found["surgery.init"] = identities(Path(module.origin))
     return found
-
-
-def as_input(entry: InputText) -> Input:
-    """A recipe's text entry as the corpus package's own type."""
-    return Input(entry.path, entry.reader, entry.text_key, entry.license, entry.name)
 
 
 def run(
@@ -241,24 +237,22 @@ def run(
     only: str | None = None,
     log: Log | None = None,
 ) -> dict[str, Any]:
-    """Run what is stale, in order, and write the report; returns the report.
+    """Run what is stale, in order, and write the report; returns the report, whose gates may have failed.
 
     Raises:
-        RecipeError: `until` or `only` names no stage of the recipe.
+        RecipeError: `until` or `only` names no stage of the recipe, or a section's fields do not fit together.
+        InputError: something the recipe names cannot be used.
         BusyError: another process runs this recipe.
-        GateError: all is done, but a gate failed; the report says which.
+        GateError: a proof failed without which later stages make no sense.
     """
     from langgraft.evaluation.report import write_report
     from langgraft.summary import collect
 
     root = run_folder(recipe, runs)
-    for name in (until, only):
-        if name is not None and (name not in NAMES or getattr(recipe, name) is None):
-            present = [n for n in NAMES if getattr(recipe, n) is not None]
-            raise RecipeError(f"the recipe has no stage `{name}`; it has {', '.join(present)}")
-    plan(recipe, runs)  # bad input is reported before anything is written
+    _check(recipe, plan(recipe, runs), until, only)  # bad input is reported before anything is written
     with disk_errors(root), lock(root, what=recipe.name):
         log = log or Log(root / "log.txt")
+        _sweep(root)
         planned = plan(recipe, runs)
         base = _LazyBase(locate(recipe.model.base, recipe.model.revision), root / "cache", log)
         for item in planned:
@@ -269,10 +263,58 @@ def run(
         report = collect(recipe, {item.stage.name: item.folder for item in planned if (item.folder / MARKER).is_file()})
         write_report(report, root)
         log.say(f"report: {root / 'report.html'}")
+    written: dict[str, Any] = read_json(root / "report.json")
+    return written
+
+
+def check_gates(report: dict[str, Any]) -> None:
+    """Judge a report.
+
+    Raises:
+        GateError: a gate in it failed; the message says which, and what was found.
+    """
     failed = [gate for gate in report.get("gates", []) if not gate["passed"]]
     if failed:
         raise GateError("; ".join(f"gate failed: {gate['name']} (found {gate['value']})" for gate in failed))
-    return report
+
+
+def _check(recipe: Recipe, planned: Sequence[Planned], until: str | None, only: str | None) -> None:
+    """What can be known to fail later is said now: stages asked for, the base's files, fields that clash."""
+    for name in (until, only):
+        if name is not None and (name not in NAMES or getattr(recipe, name) is None):
+            present = [n for n in NAMES if getattr(recipe, n) is not None]
+            raise RecipeError(f"the recipe has no stage `{name}`; it has {', '.join(present)}")
+    states = {item.stage.name: item.state for item in planned}
+    last = NAMES.index(until) if until else len(NAMES)
+    wanted = [
+        item
+        for item in planned
+        if item.state != "done" and only in (None, item.stage.name) and NAMES.index(item.stage.name) <= last
+    ]
+    if only is not None and wanted:
+        unmade = [need for need in wanted[0].stage.needs if states[need] != "done"]
+        if unmade:
+            raise RecipeError(f"stage `{only}` needs `{unmade[0]}`, which is not done; run without --only first")
+    base = locate(recipe.model.base, recipe.model.revision)
+    if base.kind == "folder" and base.path is not None and any("base" in item.stage.reads for item in wanted):
+        check_tokenizer_fits(base.path)
+    for item in wanted:
+        check = getattr(_module(item.stage.name), "check", None)
+        if check is not None:
+            check(item.section, recipe)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"langgraft.stages.{name}")
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed processes left under temporary names; the lock says that none is alive."""
+    for leftover in sorted(root.rglob(f"{TEMPORARY}*")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _run_stage(
@@ -283,19 +325,17 @@ def _run_stage(
         log.say(f"{name}: done ({item.folder.name})")
         return
     folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.stage.needs}
-    unmade = [need for need, folder in folders.items() if not (folder / MARKER).is_file()]
-    if unmade:
-        raise RecipeError(f"stage `{name}` needs `{unmade[0]}`, which is not done; run without --only first")
-    for leftover in root.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     if item.folder.exists() and not item.stage.resumable:
         shutil.rmtree(item.folder)
     item.folder.mkdir(parents=True, exist_ok=True)
     log.say(f"{name}: {item.reason or 'starts'}")
     started = time.perf_counter()
-    module = importlib.import_module(f"langgraft.stages.{name}")
     inputs = Inputs(recipe.name, folders, recipe.model, recipe.compute, base, root / "cache", log)
-    summary = module.run(item.section, inputs, item.folder)
+    try:
+        summary = _module(name).run(item.section, inputs, item.folder)
+    finally:
+        if not any(item.folder.iterdir()):
+            item.folder.rmdir()  # nothing was made, so nothing is left
     seconds = time.perf_counter() - started
     fsync_tree(item.folder)
     write_json(
@@ -329,29 +369,3 @@ class _LazyBase:
                 self.log.say(f"reading {self.base.name} and dequantising it to float32")
             self.folder = materialise(self.base, self.cache / f"base-{key}")
         return self.folder
-
-
-def versions() -> dict[str, str]:
-    """Versions of what results depend on, read from package metadata without importing."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in ("langgraft", "torch", "transformers", "tokenizers", "safetensors", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """The machine a report was made on."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1), "versions": versions()}

@@ -1,11 +1,12 @@
 """What runs in a folder are doing, read from their files alone."""
 
-import json
+import fcntl
 from pathlib import Path
 from typing import Any
 
 from langgraft.errors import InputError
-from langgraft.pipeline import MARKER, NAMES
+from langgraft.pipeline import NAMES
+from langgraft.runs import MARKER
 from langgraft.store import read_json
 
 
@@ -32,14 +33,33 @@ def _status(run: Path) -> dict[str, Any]:
     done = [name for name in NAMES if any(run.glob(f"{name}-*/{MARKER}"))]
     log = run / "log.txt"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    holder = (run / ".lock").read_text(encoding="utf-8") if (run / ".lock").is_file() else ""
+    holder = _holder(run / ".lock")
     text = f"done: {', '.join(done) or 'nothing yet'}"
     if holder:
         text += f"; running ({holder})"
     if lines:
         text += f"; {lines[-1]}"
-    return {"name": run.name, "done": done, "running": bool(holder), "last": lines[-1] if lines else "", "text": text,
-            "report": (run / "report.html").is_file()}  # fmt: skip
+    return {
+        "name": run.name,
+        "done": done,
+        "running": bool(holder),
+        "last": lines[-1] if lines else "",
+        "text": text,
+        "report": (run / "report.html").is_file(),
+    }
+
+
+def _holder(path: Path) -> str:
+    """Who holds a run's lock; empty when nobody does. A killed process leaves its name there, but no lock."""
+    name = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not name:
+        return ""
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return name
+    return ""
 
 
 def report_of(folder: Path) -> dict[str, Any]:
@@ -53,9 +73,3 @@ def report_of(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} has no report yet; finish it with `langgraft run`")
     report: dict[str, Any] = read_json(path)
     return report
-
-
-def last_metrics(folder: Path) -> dict[str, Any] | None:
-    """The last line of a metrics file, or None."""
-    lines = folder.read_text(encoding="utf-8").splitlines() if folder.is_file() else []
-    return json.loads(lines[-1]) if lines else None

@@ -4,8 +4,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from langgraft.pipeline import MARKER, machine, versions
 from langgraft.recipe import Recipe
+from langgraft.runs import MARKER, machine, versions
 from langgraft.store import read_json
 from langgraft.text import language
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.corpus.prepare import prepare
-from langgraft.pipeline import Inputs, as_input
 from langgraft.recipe import Corpus
+from langgraft.runs import Inputs, as_input
 
 
 def run(section: Corpus, inputs: Inputs, out: Path) -> dict[str, Any]:

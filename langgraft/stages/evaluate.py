@@ -4,12 +4,28 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.corpus.prepare import read_split
+from langgraft.errors import RecipeError
 from langgraft.evaluation.compare import Bounds, compare, gates
 from langgraft.evaluation.side_by_side import continuations
-from langgraft.pipeline import Inputs
-from langgraft.recipe import Evaluate
+from langgraft.recipe import Evaluate, Recipe
+from langgraft.runs import Inputs
 from langgraft.store import write_json
 from langgraft.text import language
+
+
+def check(section: Evaluate, recipe: Recipe) -> None:
+    """Say before anything runs what cannot work.
+
+    Raises:
+        RecipeError: there would be no test split, or windows would pass over tokens.
+    """
+    if recipe.corpus.test == 0:
+        raise RecipeError("corpus.test is 0, but the evaluate stage measures on the test split; hold out two documents")
+    if section.stride > section.window:
+        raise RecipeError(
+            f"evaluate.stride ({section.stride}) must not be above evaluate.window ({section.window}), "
+            "or tokens are passed over"
+        )
 
 
 def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -22,6 +38,8 @@ def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
             continue
         # Splits are in an order decided by hashes, so the first documents are a fair sample.
         documents = [document.text for document in read_split(text, side, "test")][: section.documents]
+        if not documents and side == "source":
+            continue  # corpus.source_test = 0: all of it is replay
         sides[side] = compare(
             base,
             adapted,

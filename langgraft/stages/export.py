@@ -3,17 +3,34 @@
 from pathlib import Path
 from typing import Any
 
+from langgraft.errors import RecipeError
 from langgraft.evaluation.bpb import score
 from langgraft.exporting.formats import export_gguf, export_hf
+from langgraft.exporting.llamacpp import library
 from langgraft.exporting.parity import kl_divergence, token_parity
 from langgraft.exporting.parity_lines import parity_lines
 from langgraft.exporting.reload import reload_check
-from langgraft.pipeline import Inputs
-from langgraft.recipe import Export
+from langgraft.recipe import Export, Recipe
+from langgraft.runs import Inputs
 
 KL_TEXTS = 10
 RELOAD_TEXTS = 20
 KL_BOUNDS = {"f16": 1e-3, "q8_0": 0.05}
+
+
+def check(section: Export, recipe: Recipe) -> None:  # noqa: ARG001
+    """Say before anything runs what cannot work.
+
+    Raises:
+        RecipeError: GGUF is asked for in no format.
+        InputError: there are fewer lines to check parity on than asked for.
+        LanggraftError: a GGUF file is asked for, and llama-cpp-python, which proves it, is not installed.
+    """
+    parity_lines(section.parity_lines)
+    if "gguf" in section.to and not section.quant:
+        raise RecipeError('export.quant is empty, so there is no GGUF file to write; name formats such as ["f16"]')
+    if "gguf" in section.to:
+        library()
 
 
 def run(section: Export, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -65,8 +82,8 @@ def _reloaded(model: Path, folder: Path, lines: list[str], inputs: Inputs) -> li
 def _parity(model: Path, file: Path, quant: str, lines: list[str], gates: list[dict[str, Any]]) -> dict[str, Any]:
     """Token parity and divergence of one GGUF file in a real llama.cpp."""
     tokens = token_parity(model, file, lines)
-    step = max(len(lines) // KL_TEXTS, 1)
-    divergence = kl_divergence(model, file, [line for line in lines[::step] if len(line) > 8][:KL_TEXTS])
+    long = [line for line in lines if len(line) > 8] or lines
+    divergence = kl_divergence(model, file, long[:: max(len(long) // KL_TEXTS, 1)][:KL_TEXTS])
     gates += [
         {
             "name": f"llama.cpp gives the same token ids ({quant})",

@@ -7,20 +7,33 @@ from typing import Any
 from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
-from langgraft.pipeline import Inputs
-from langgraft.recipe import Pretrain
+from langgraft.recipe import Pretrain, Recipe
+from langgraft.runs import MARKER, Inputs
 from langgraft.store import fingerprint, read_json
 from langgraft.tokenizer.files import load
 from langgraft.tokenizer.prove import check_pin
-from langgraft.training.loop import Compute, Settings, train
+from langgraft.training.device import choose_device
+from langgraft.training.loop import Compute, Settings, old_rows_share, train
 from langgraft.training.packing import pack
 from langgraft.training.replay import generate_replay
+
+
+def check(section: Pretrain, recipe: Recipe) -> None:
+    """Say before anything runs what cannot work.
+
+    Raises:
+        RecipeError: batch and sequence, rates, or replay and corpus do not fit together, or the device is not there.
+    """
+    old_rows_share(_settings(section))
+    choose_device(recipe.compute.device)
+    if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
+        raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
 
 
 def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Write `out/model` and `out/metrics.jsonl`; goes on from `out/checkpoints` after an interruption."""
     model = inputs.folders["surgery"] / "model"
-    surgery = read_json(inputs.folders["surgery"] / "stage.json")["summary"]
+    surgery = read_json(inputs.folders["surgery"] / MARKER)["summary"]
     check_pin(model)
     settings = _settings(section)
     target = _packed(out / "packed" / "target", model, _texts(inputs, "target"))
@@ -83,8 +96,6 @@ def _replay(section: Pretrain, settings: Settings, inputs: Inputs, out: Path, mo
     if settings.replay_ratio == 0.0:
         return None
     if section.replay == "corpus":
-        if not (inputs.folders["corpus"] / "text" / "source").is_dir():
-            raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
         return _packed(out / "packed" / "replay", model, _texts(inputs, "source"))
     tokens = section.replay_tokens or int(
         settings.steps * settings.batch_rows * settings.length * settings.replay_ratio

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.corpus.prepare import read_split
-from langgraft.errors import GateError
-from langgraft.pipeline import Inputs
-from langgraft.recipe import Tokenizer
+from langgraft.errors import GateError, RecipeError
+from langgraft.recipe import Recipe, Tokenizer
+from langgraft.runs import Inputs
 from langgraft.text import language
 from langgraft.tokenizer.extend import extend
 from langgraft.tokenizer.files import read_tokenizer, token_text, write_tokenizer
@@ -15,6 +15,16 @@ from langgraft.tokenizer.prove import prove, write_pin
 
 SAMPLES = 60
 PROOF_DOCUMENTS = 2000
+
+
+def check(section: Tokenizer, recipe: Recipe) -> None:  # noqa: ARG001
+    """Say before anything runs what cannot work.
+
+    Raises:
+        RecipeError: there would be no dev split to measure on.
+    """
+    if recipe.corpus.dev == 0:
+        raise RecipeError("corpus.dev is 0, but the tokenizer stage measures on the dev split; hold out a document")
 
 
 def run(section: Tokenizer, inputs: Inputs, out: Path) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""What stages and reports share: a stage's surroundings, the marker of its folder, the machine."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langgraft.corpus.document import Input
+from langgraft.progress import Log
+from langgraft.recipe import ComputeSection, InputText, Model
+
+MARKER = "stage.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage gets besides its own section: `folders` of the stages it needs, and the run's surroundings."""
+
+    name: str
+    folders: dict[str, Path]
+    model: Model
+    compute: ComputeSection
+    base: Callable[[], Path]
+    cache: Path
+    log: Log
+
+
+def as_input(entry: InputText) -> Input:
+    """A recipe's text entry as the corpus package's own type."""
+    return Input(entry.path, entry.reader, entry.text_key, entry.license, entry.name)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on, read from package metadata without importing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("langgraft", "torch", "transformers", "tokenizers", "safetensors", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine a report was made on."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(pages / 2**30, 1), "versions": versions()}
