@@ -23,7 +23,7 @@ from torch import Tensor
 from langgraft.errors import Interrupted, RecipeError, TrainingError
 from langgraft.methods import resolve
 from langgraft.progress import Log, Progress
-from langgraft.store import atomic_write, staged_folder
+from langgraft.store import TEMPORARY, atomic_write, staged_folder
 from langgraft.training import checkpoint
 from langgraft.training.device import autocast, choose_device, choose_dtype, load_model, set_threads
 from langgraft.training.loss import loss_function
@@ -254,6 +254,8 @@ class _Run:
             TrainingError: the checkpoint belongs to a run with other settings.
         """
         (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        for half_written in self.out.glob(f"{TEMPORARY}*model-*"):
+            shutil.rmtree(half_written)
         found = checkpoint.load_latest(self.out / "checkpoints", self.log)
         metrics = self.out / METRICS
         if found is None:
