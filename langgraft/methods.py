@@ -24,7 +24,7 @@ def resolve(table: Mapping[str, str], name: str, *, what: str) -> Callable[..., 
     """Import the function that `table` (or the user's "module:function") gives for `name`.
 
     Raises:
-        RecipeError: no such name, module or function.
+        RecipeError: no such name, module or function, or the module imports one that is missing.
     """
     if name in table:
         module, function = table[name].split(":")
@@ -32,14 +32,23 @@ def resolve(table: Mapping[str, str], name: str, *, what: str) -> Callable[..., 
     if ":" not in name:
         raise RecipeError(f"{what} `{name}` is unknown; {suggest(name, table)}")
     module, function = name.split(":", 1)
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise RecipeError(f"{what} `{name}` is no function name; write it as `my_module:my_function`")
     try:
-        return getattr(importlib.import_module(module), function)
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise RecipeError(
+                f"{what} `{name}`: module `{module}` itself imports `{error.name}`, which is missing"
+            ) from error
         raise RecipeError(
-            f"{what} `{name}`: there is no module `{module}` on the Python path; start the command in the folder that holds it"
+            f"{what} `{name}`: there is no module `{module}` on the Python path; "
+            "start the command in the folder that holds it"
         ) from error
-    except AttributeError as error:
-        raise RecipeError(f"{what} `{name}`: module `{module}` has no function `{function}`") from error
+    found = getattr(imported, function, None)
+    if not callable(found):
+        raise RecipeError(f"{what} `{name}`: module `{module}` has no function `{function}`")
+    return found
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], *, what: str) -> None:
@@ -48,13 +57,11 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], *, w
     Raises:
         RecipeError: an option the function does not take (with a suggestion), or one it needs is missing.
     """
-    keyword = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    parameters = inspect.signature(function).parameters
+    keyword = {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for option in options:
-        if option not in keyword:
+        if option not in keyword and not takes_any:
             hint = suggest(option, keyword) if keyword else "it takes no options"
             raise RecipeError(f"{what} has no option `{option}`; {hint}")
     for name, parameter in keyword.items():

@@ -20,6 +20,13 @@ from langgraft.errors import BusyError, DiskFullError, InputError
 TEMPORARY = ".tmp-"
 
 
+def _is_full(error: Exception) -> bool:
+    """Whether the device or the quota is full; libraries written in Rust tell only by their message."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn "no space left" under this block into one sentence that names `path`.
@@ -29,8 +36,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if _is_full(error):
             raise DiskFullError(
                 f"no space left on the device while writing {path}; free some space and run the same command again"
             ) from error
@@ -77,12 +84,14 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, cannot be read, or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
 
@@ -152,17 +161,20 @@ def lock(folder: Path, *, what: str) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds it; the message says which.
+        InputError: the file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise BusyError(
-                f"{folder} is in use by {holder}; wait for it, or give this recipe another name"
+            raise BusyError(f"{folder} is in use by {holder}; wait for it, or give this recipe another name") from error
+        except OSError as error:
+            raise InputError(
+                f"{folder} is on a file system without locks ({error.strerror}); put the run on another one"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename} ({what})")
