@@ -16,9 +16,11 @@ from typing import Any, Literal
 from langgraft.errors import ModelError, TokenizerError
 from langgraft.store import read_json, sha256_file, staged_folder, write_json
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
@@ -45,9 +47,7 @@ def locate(name: str, revision: str | None = None) -> Base:
         return Base("gguf", name, path)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(
-                f"{path} has no config.json: it is no model folder; name the folder that holds one"
-            )
+            raise ModelError(f"{path} has no config.json: it is no model folder; name the folder that holds one")
         return Base("folder", name, path)
     if path.exists():
         raise ModelError(f"{path} is neither a model folder nor a .gguf file")
@@ -60,9 +60,10 @@ def locate(name: str, revision: str | None = None) -> Base:
 
 
 def _gguf_in_package(package: str) -> Path:
+    package = package.replace("-", "_")  # installers know it by either spelling
     try:
         spec = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
+    except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
@@ -89,8 +90,7 @@ def identity(base: Base, hash_file: Callable[[Path], str] = sha256_file) -> dict
         files = sorted(
             file
             for file in base.path.iterdir()
-            if file.suffix in (".json", ".safetensors", ".model", ".jinja")
-            and not file.name.startswith("stage")
+            if file.suffix in (".json", ".safetensors", ".model", ".jinja") and not file.name.startswith("stage")
         )
         return {"files": {file.name: hash_file(file) for file in files}}
     return {"hub": base.name, "commit": _hub_commit(base.name, base.revision)}
@@ -128,7 +128,7 @@ def materialise(base: Base, out: Path) -> Path:
 
 def _download(base: Base) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
@@ -136,7 +136,7 @@ def _download(base: Base) -> Path:
             revision=base.revision,
             allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"],
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"base `{base.name}` is not in the local cache and could not be downloaded ({type(error).__name__}); "
             "check the id and the network, or give a local folder"
@@ -158,9 +158,7 @@ def check_causal_lm(folder: Path) -> None:
             f"{folder} is no causal language model ({kind}); langgraft extends decoders that AutoModelForCausalLM loads"
         )
     if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} has no .safetensors weights; convert the checkpoint with `save_pretrained` first"
-        )
+        raise ModelError(f"{folder} has no .safetensors weights; convert the checkpoint with `save_pretrained` first")
 
 
 def tokenizer_size(tokenizer_json: dict[str, Any]) -> int:
@@ -188,7 +186,8 @@ def check_tokenizer_fits(folder: Path) -> None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise TokenizerError(
-            f"{folder} has no tokenizer.json; save a fast tokenizer there with `AutoTokenizer.from_pretrained(...).save_pretrained(...)`"
+            f"{folder} has no tokenizer.json; save a fast tokenizer there with "
+            "`AutoTokenizer.from_pretrained(...).save_pretrained(...)`"
         )
     size, rows = tokenizer_size(read_json(path)), embedding_rows(folder)
     # Padding rows are common (Qwen has 0.2%), a matrix a third larger than its vocabulary is not.
@@ -242,8 +241,8 @@ def _tokenizer_from_gguf(path: Path) -> tuple[dict[str, Any], dict[str, Any], di
 
     if field("tokenizer.ggml.model") != "gpt2":
         raise TokenizerError(
-            f"{path} carries a `{field('tokenizer.ggml.model')}` tokenizer; only byte-level BPE (`gpt2`) can be rebuilt "
-            "from GGUF: use the original model folder"
+            f"{path} carries a `{field('tokenizer.ggml.model')}` tokenizer; only byte-level BPE (`gpt2`) can be "
+            "rebuilt from GGUF: use the original model folder"
         )
     pre = field("tokenizer.ggml.pre", "default")
     if pre not in PRE_TOKENIZERS:

@@ -24,7 +24,10 @@ def subword_mean(old: Tensor, pieces: Sequence[Sequence[int]], *, generator: tor
 
     Source: Dobler and de Melo 2023 call it the "heuristic" start; used by most extended models since.
     """
-    return torch.stack([old[list(ids)].mean(dim=0) for ids in pieces]) if pieces else old[:0]
+    if not pieces:
+        return old[:0]
+    # A base without tokens for some bytes may spell a token with nothing at all.
+    return torch.stack([old[list(ids)].mean(dim=0) if ids else old.mean(dim=0) for ids in pieces])
 
 
 def mean(old: Tensor, pieces: Sequence[Sequence[int]], *, generator: torch.Generator) -> Tensor:  # noqa: ARG001
@@ -32,9 +35,7 @@ def mean(old: Tensor, pieces: Sequence[Sequence[int]], *, generator: torch.Gener
     return old.mean(dim=0, keepdim=True).repeat(len(pieces), 1)
 
 
-def normal(
-    old: Tensor, pieces: Sequence[Sequence[int]], *, generator: torch.Generator, std: float = 0.02
-) -> Tensor:
+def normal(old: Tensor, pieces: Sequence[Sequence[int]], *, generator: torch.Generator, std: float = 0.02) -> Tensor:
     """Gaussian rows with standard deviation `std`: what `resize_token_embeddings` did for years; leaks probability."""
     return torch.randn(len(pieces), old.shape[1], generator=generator) * std
 

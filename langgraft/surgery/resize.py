@@ -3,37 +3,61 @@
 Works on the safetensors files shard by shard; the transformer's weights are never loaded into a model.
 """
 
+import functools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from langgraft.base import check_causal_lm, check_tokenizer_fits, embedding_rows
-from langgraft.errors import ModelError, TokenizerError
+from langgraft.errors import ModelError, RecipeError, TokenizerError
 from langgraft.methods import check_options, resolve
 from langgraft.store import read_json, staged_folder, write_json
 from langgraft.surgery.init import INITS
-from langgraft.tokenizer.files import next_id, read_tokenizer, without_pre_tokenizer
+from langgraft.tokenizer.files import byte_spelling, next_id, read_tokenizer, without_pre_tokenizer
 
 INDEX = "model.safetensors.index.json"
-NOT_COPIED = ("tokenizer", "special_tokens_map", "added_tokens", "chat_template", "stage", "langgraft_")
+WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "added_tokens", "chat_template", "langgraft_tokenizer")
+# Of the base: its tokenizer in other formats would contradict the extended one.
+NOT_COPIED = (*TOKENIZER_FILES, "vocab.", "merges.txt", "stage", "langgraft_", INDEX)
 
 
 @dataclass(frozen=True)
 class Matrices:
-    """State-dict names of the matrices with one row per token; `head` is None when it is tied."""
+    """State-dict names of the matrices with one row per token; `head` is None when it is tied.
+
+    `copies` are names under which a file may hold a tied matrix a second time.
+    """
 
     embedding: str
     head: str | None
     head_bias: str | None
     tied: bool
+    copies: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """The names that the weights must hold."""
+        return [name for name in (self.embedding, self.head, self.head_bias) if name is not None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every matrix gets: `rows` in all, new ones from id `first` on, made by `method` from `pieces`."""
+
+    pieces: Sequence[Sequence[int]]
+    first: int
+    rows: int
+    method: Callable[..., Any]
+    name: str
+    seed: int
 
 
 def find_matrices(folder: Path) -> Matrices:
@@ -45,33 +69,37 @@ def find_matrices(folder: Path) -> Matrices:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     check_causal_lm(folder)
-    config = AutoConfig.from_pretrained(folder)
-    if (
-        getattr(config, "vision_config", None) is not None
-        or getattr(config, "audio_config", None) is not None
-    ):
-        raise ModelError(
-            f"{folder} is a multimodal model ({config.model_type}); extract its text model first"
-        )
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (ValueError, KeyError, OSError) as error:
+        raise ModelError(f"{folder}: transformers does not know this model: {_first_line(error)}") from error
+    if getattr(config, "vision_config", None) is not None or getattr(config, "audio_config", None) is not None:
+        raise ModelError(f"{folder} is a multimodal model ({config.model_type}); extract its text model first")
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except ValueError as error:
         raise ModelError(
-            f"{folder}: transformers cannot build a causal language model from it: {error}"
+            f"{folder}: transformers cannot build a causal language model from it: {_first_line(error)}"
         ) from error
-    names = {
-        id(parameter): name for name, parameter in model.named_parameters()
-    }  # a tied pair: the first name
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = bool(config.tie_word_embeddings) or head is None
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    first, *copies = names[id(embedding.weight)]
     bias = getattr(head, "bias", None)
+    tied = head is None or head.weight is embedding.weight
     return Matrices(
-        embedding=names[id(embedding.weight)],
-        head=None if tied or head is None else names[id(head.weight)],
-        head_bias=None if bias is None else names[id(bias)],
+        embedding=first,
+        head=None if tied else names[id(head.weight)][0],
+        head_bias=None if bias is None else names[id(bias)][0],
         tied=tied,
+        copies=tuple(copies),
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def pad_to(size: int, multiple: int) -> int:
@@ -98,30 +126,36 @@ def resize(
 
     Raises:
         ModelError: the weights are not where the architecture says they are.
+        RecipeError: the initialisation is unknown or has no such option.
         TokenizerError: `tokenizer` is no extension of the base's, or does not fit.
     """
     base, tokenizer, out = Path(base), Path(tokenizer), Path(out)
     check_tokenizer_fits(base)
+    if pad_to_multiple_of < 1:
+        raise RecipeError(f"rows cannot be padded to a multiple of {pad_to_multiple_of}; use 1 for no padding")
+    options = dict(options or {})
+    method = resolve(INITS, init, what="initialisation")
+    if "generator" in options:
+        raise RecipeError("`generator` is made from the seed and is no option of an initialisation")
+    check_options(method, {**options, "generator": None}, what=f"initialisation `{init}`")
     matrices = find_matrices(base)
     pieces, first = new_token_pieces(base, tokenizer)
-    used = first + len(pieces)
-    rows = max(pad_to(used, pad_to_multiple_of), pad_to(embedding_rows(base), pad_to_multiple_of))
-    method = resolve(INITS, init, what="initialisation")
-    check_options(method, {**(options or {}), "generator": None}, what=f"initialisation `{init}`")
+    used, old_rows = first + len(pieces), embedding_rows(base)
+    rows = pad_to(max(used, old_rows), pad_to_multiple_of)
+    plan = Plan(pieces, first, rows, functools.partial(method, **options), f"initialisation `{init}`", seed)
     with staged_folder(out) as staging:
         _copy_side_files(base, tokenizer, staging)
-        names = [matrices.embedding, matrices.head, matrices.head_bias]
-        todo = {name for name in names if name is not None}
-        for shard in sorted(base.glob("*.safetensors")):
-            todo -= _rewrite_shard(
-                shard, staging / shard.name, todo, pieces, first, rows, method, options or {}, seed
-            )
-        if todo:
+        missing = set(matrices.names())
+        for shard in weight_files(base):
+            missing -= _rewrite_shard(shard, staging / shard.name, {*matrices.names(), *matrices.copies}, plan)
+        if missing:
             raise ModelError(
-                f"{base} holds no tensor named {', '.join(sorted(todo))}; its files do not match its config.json"
+                f"{base} holds no tensor named {', '.join(sorted(missing))}: its files do not match its config.json; "
+                "load it with transformers and save it again"
             )
         _rewrite_index(base, staging)
-        _rewrite_config(base, staging, rows=rows, used=used)
+        # Ids that only the config names may lie between the last old row and the first new one.
+        _rewrite_config(base, staging, rows=rows, unused=[*range(old_rows, first), *range(used, rows)])
         check_old_rows(base, staging, matrices, first)
     return {
         "init": init,
@@ -140,113 +174,128 @@ def new_token_pieces(base: Path, tokenizer: Path) -> tuple[list[list[int]], int]
         TokenizerError: `tokenizer` does not keep every id of the base, or its new ids leave holes.
     """
     old_data, new_data = read_tokenizer(base), read_tokenizer(tokenizer)
-    old, new = old_data["model"]["vocab"], new_data["model"]["vocab"]
+    old, new = _all_ids(old_data), _all_ids(new_data)
     moved = next((token for token, i in old.items() if new.get(token) != i), None)
     if moved is not None:
         raise TokenizerError(
-            f"{tokenizer} is no extension of the tokenizer in {base}: token {moved!r} has id {new.get(moved)} instead of "
-            f"{old[moved]}; extend this base's own tokenizer"
+            f"{tokenizer} is no extension of the tokenizer in {base}: token {moved!r} has id "
+            f"{new.get(moved)} instead of {old[moved]}; extend this base's own tokenizer"
         )
     added = sorted((i, token) for token, i in new.items() if token not in old)
     first = next_id(old_data, read_json(Path(base) / "config.json"))
     if not added:
         return [], first
-    if [i for i, _ in added] != list(range(added[0][0], added[0][0] + len(added))) or added[0][0] < first:
+    start = added[0][0]
+    if start < first or [i for i, _ in added] != list(range(start, start + len(added))):
         raise TokenizerError(f"the new ids of {tokenizer} must run from {first:,} without holes")
-    bare = without_pre_tokenizer(old_data)
-    pieces = [
-        encoding.ids
-        for encoding in bare.encode_batch([token for _, token in added], add_special_tokens=False)
-    ]
-    return pieces, added[0][0]
+    spelled = new_data["model"]["vocab"]
+    words = [token if token in spelled else byte_spelling(token) for _, token in added]
+    encodings = without_pre_tokenizer(old_data).encode_batch(words, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings], start
 
 
-def _rewrite_shard(
-    shard: Path,
-    target: Path,
-    names: set[str],
-    pieces: Sequence[Sequence[int]],
-    first: int,
-    rows: int,
-    method: Any,
-    options: Mapping[str, Any],
-    seed: int,
-) -> set[str]:
+def _all_ids(data: dict[str, Any]) -> dict[str, int]:
+    """Ids of a tokenizer.json, added tokens included."""
+    return {**data["model"]["vocab"], **{token["content"]: token["id"] for token in data.get("added_tokens", [])}}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that transformers loads: one file, or those of the index.
+
+    A folder may hold others beside them (Mistral's `consolidated.safetensors`).
+
+    Raises:
+        ModelError: the index names a file that is not there, or there is neither.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        raise ModelError(f"{folder} has neither {WEIGHTS} nor {INDEX}; save the model again with `save_pretrained`")
+    files = [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"{folder / INDEX} names {file.name}, which is not there; download the model again")
+    return files
+
+
+def _rewrite_shard(shard: Path, target: Path, names: set[str], plan: Plan) -> set[str]:
     """Copy one safetensors file, with longer matrices where `names` says so; returns the names found."""
-    with safe_open(shard, framework="pt") as file:
-        found = names & set(file.keys())
-        if not found:
-            shutil.copyfile(shard, target)
-            return found
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        metadata = file.metadata()
+    try:
+        with safe_open(shard, framework="pt") as file:
+            found = names & set(file.keys())
+            if not found:
+                shutil.copyfile(shard, target)
+                return found
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            metadata = file.metadata()
+    except SafetensorError as error:
+        raise ModelError(f"{shard} is no whole safetensors file ({error}); download the model again") from error
     for name in sorted(found):
-        tensors[name] = longer(tensors[name], pieces, first, rows, method, options, seed)
+        tensors[name] = longer(tensors[name], plan)
     save_file(tensors, target, metadata=metadata or {"format": "pt"})
     return found
 
 
-def longer(
-    matrix: Tensor,
-    pieces: Sequence[Sequence[int]],
-    first: int,
-    rows: int,
-    method: Any,
-    options: Mapping[str, Any],
-    seed: int,
-) -> Tensor:
-    """Extend a (rows, width) matrix, or a head's (rows,) bias, to `rows`; same dtype, old rows untouched."""
+def longer(matrix: Tensor, plan: Plan) -> Tensor:
+    """Extend a (rows, width) matrix, or a head's (rows,) bias, to `plan.rows`; same dtype, old rows untouched.
+
+    Raises:
+        ModelError: the initialisation gives rows of another shape, or values that are no numbers.
+    """
     flat = matrix.unsqueeze(1) if matrix.dim() == 1 else matrix
-    old = flat[:first].float()
-    generator = torch.Generator().manual_seed(seed)
-    new = method(old, pieces, generator=generator, **options)
-    padding = old.mean(dim=0, keepdim=True).repeat(rows - first - len(pieces), 1)
-    whole = torch.cat([flat[:first], torch.cat([new, padding]).to(matrix.dtype)])
+    kept = flat[: plan.first]
+    old = kept.to(torch.float32, copy=True)  # a method may write to it
+    average = old.mean(dim=0, keepdim=True)
+    new = plan.method(old, plan.pieces, generator=torch.Generator().manual_seed(plan.seed))
+    expected = (len(plan.pieces), flat.shape[1])
+    if not isinstance(new, Tensor) or tuple(new.shape) != expected:
+        shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+        raise ModelError(f"{plan.name} gave {shape} instead of a tensor of shape {expected}")
+    new = new.detach().to(matrix.dtype)
+    if not torch.isfinite(new).all():
+        raise ModelError(f"{plan.name} gave values that are not finite in {matrix.dtype}")
+    gap = average.repeat(plan.first - len(kept), 1)
+    padding = average.repeat(plan.rows - plan.first - len(new), 1)
+    whole = torch.cat([kept, gap.to(matrix.dtype), new, padding.to(matrix.dtype)])
     return whole.squeeze(1).contiguous() if matrix.dim() == 1 else whole.contiguous()
 
 
 def _copy_side_files(base: Path, tokenizer: Path, out: Path) -> None:
+    """Copy what goes with the weights from `base`, and what makes the tokenizer from `tokenizer`."""
     for file in sorted(base.iterdir()):
-        if (
-            file.suffix in (".json", ".txt", ".py")
-            and not file.name.startswith(NOT_COPIED)
-            and file.name != INDEX
-        ):
+        if file.suffix in (".json", ".txt", ".py") and not file.name.startswith(NOT_COPIED):
             shutil.copyfile(file, out / file.name)
     for file in sorted(tokenizer.iterdir()):
-        if (
-            file.is_file()
-            and file.suffix in (".json", ".jinja", ".model")
-            and not file.name.startswith(("stage", "summary"))
-        ):
+        if file.suffix in (".json", ".jinja", ".model") and file.name.startswith(TOKENIZER_FILES):
             shutil.copyfile(file, out / file.name)
 
 
 def _rewrite_index(base: Path, out: Path) -> None:
     """Keep the shard index, with the new total size."""
-    if not (base / INDEX).is_file():
+    if (base / WEIGHTS).is_file():
         return
     index = read_json(base / INDEX)
     total = 0
     for shard in out.glob("*.safetensors"):
         with shard.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(
-            t["data_offsets"][1] - t["data_offsets"][0] for n, t in header.items() if n != "__metadata__"
-        )
+        total += sum(t["data_offsets"][1] - t["data_offsets"][0] for n, t in header.items() if n != "__metadata__")
     index.setdefault("metadata", {})["total_size"] = total
     write_json(out / INDEX, index)
 
 
-def _rewrite_config(base: Path, out: Path, *, rows: int, used: int) -> None:
-    """Set vocab_size; forbid padding rows in generation."""
+def _rewrite_config(base: Path, out: Path, *, rows: int, unused: list[int]) -> None:
+    """Set vocab_size; forbid rows without a token in generation."""
     config = read_json(base / "config.json")
-    config["vocab_size"] = rows
+    for part in (config, config.get("text_config", {})):
+        if "vocab_size" in part:
+            part["vocab_size"] = rows
     write_json(out / "config.json", config)
-    if rows > used:
+    if unused:
         path = out / "generation_config.json"
         generation = read_json(path) if path.is_file() else {}
-        generation["suppress_tokens"] = list(range(used, rows))
+        forbidden = {*(generation.get("suppress_tokens") or []), *unused}
+        generation["suppress_tokens"] = sorted(forbidden)
         write_json(path, generation)
 
 
@@ -256,15 +305,14 @@ def check_old_rows(base: Path, extended: Path, matrices: Matrices, first: int) -
     Raises:
         ModelError: they differ (a defect, or a failing disk).
     """
-    for name in (matrices.embedding, matrices.head, matrices.head_bias):
-        if name is not None and not torch.equal(_rows(base, name, first), _rows(extended, name, first)):
-            raise ModelError(
-                f"old rows of {name} changed while writing {extended}; the disk may be failing, run again"
-            )
+    for name in matrices.names():
+        old = _rows(base, name, first)
+        if not torch.equal(old, _rows(extended, name, first)[: len(old)]):
+            raise ModelError(f"old rows of {name} changed while writing {extended}; the disk may be failing, run again")
 
 
 def _rows(folder: Path, name: str, count: int) -> Tensor:
-    for shard in folder.glob("*.safetensors"):
+    for shard in weight_files(folder):
         with safe_open(shard, framework="pt") as file:
             if name in file.keys():  # noqa: SIM118
                 rows: Tensor = file.get_slice(name)[:count]

@@ -113,19 +113,14 @@ def count_words(data: dict[str, Any], texts: Iterable[str], scope: Scope, *, log
     if pre_tokenizer is None:
         raise TokenizerError("the base has no pre-tokenizer; only byte-level BPE can be extended")
     counts: Counter[str] = Counter()
-    done = 0
-    for text in texts:
+    for done, text in enumerate(texts, 1):
         if normalizer is not None:
             text = normalizer.normalize_str(text)
         counts.update([piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)])
-        done += 1
         if log is not None and done % 50_000 == 0:
             log.say(f"counting words: {done:,} documents, {len(counts):,} distinct")
-    kept = {}
-    for piece, count in counts.items():
-        if scope.touches(token_bytes(piece).decode("utf-8", "replace")):
-            kept[piece] = count
-    return Counter(kept)
+    inside = {p: n for p, n in counts.items() if scope.touches(token_bytes(p).decode("utf-8", "replace"))}
+    return Counter(inside)
 
 
 @dataclass(slots=True)

@@ -26,15 +26,18 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TokenizerError(f"{folder} has no tokenizer.json; save the base's fast tokenizer there first")
     data = read_json(path)
-    if data.get("model", {}).get("type") != "BPE" or data["model"].get("byte_fallback") or not is_byte_level(data):
-        kind = data.get("model", {}).get("type", "unknown")
+    model = data.get("model") if isinstance(data, dict) else None
+    if not isinstance(model, dict) or "vocab" not in model:
+        raise TokenizerError(f"{path} is no tokenizer.json (it has no model with a vocabulary); save the base's again")
+    kind = model.get("type") or ("BPE" if "merges" in model else "unknown")  # old files leave the type out
+    if kind != "BPE" or model.get("byte_fallback") or not is_byte_level(data):
         raise TokenizerError(
             f"{path} is a {kind} tokenizer without byte-level pre-tokenization; only byte-level BPE can be extended"
         )
-    merges = data["model"]["merges"]
+    merges = model["merges"]
     if merges and isinstance(merges[0], str):
-        data["model"]["merges"] = [merge.split(" ", 1) for merge in merges]
-    return data
+        model["merges"] = [merge.split(" ", 1) for merge in merges]
+    return {**data, "model": {"type": kind, **model}}
 
 
 def is_byte_level(data: dict[str, Any]) -> bool:
@@ -83,7 +86,7 @@ def without_pre_tokenizer(data: dict[str, Any]) -> "Tokenizer":
 
 def next_id(data: dict[str, Any], config: dict[str, Any] | None = None) -> int:
     """The first id that vocabulary, added tokens and ids named only in a model config leave free."""
-    named = []
+    named: list[int] = []
     for key, value in (config or {}).items():
         if key.endswith("_token_id"):
             named.extend(i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int))
@@ -110,6 +113,12 @@ def token_bytes(token: str) -> bytes:
         KeyError: the token is not spelled in the byte alphabet (an added token).
     """
     return bytes(map(byte_alphabet()[1].__getitem__, token))
+
+
+def byte_spelling(text: str) -> str:
+    """Text spelled in the byte alphabet; `token_bytes` undoes it."""
+    forward = byte_alphabet()[0]
+    return "".join(forward[byte] for byte in text.encode("utf-8"))
 
 
 def token_text(token: str) -> str:

@@ -14,7 +14,10 @@ LETTERS, MARKS = r"\p{L}", r"\p{M}"
 
 
 def mark_aware(pattern: str) -> str:
-    """Let `\\p{M}` go wherever `\\p{L}` goes: `\\p{L}+` -> `[\\p{L}\\p{M}]+`, `[^\\s\\p{L}]` -> `[^\\s\\p{L}\\p{M}]`."""
+    """Let `\\p{M}` go wherever `\\p{L}` goes.
+
+    `\\p{L}+` -> `[\\p{L}\\p{M}]+`; `[^\\s\\p{L}]` -> `[^\\s\\p{L}\\p{M}]`; a pattern that knows marks is kept.
+    """
     if MARKS in pattern:
         return pattern
     out, in_class, i = [], False, 0
@@ -45,7 +48,8 @@ def repair(pre_tokenizer: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a tokenizer.json `pre_tokenizer` in which marks belong to words.
 
     ByteLevel's built-in GPT-2 pattern becomes an explicit Split with the same pattern, made mark-aware. A
-    pre-tokenizer that does not split at marks comes back unchanged.
+    pre-tokenizer that does not split at marks comes back unchanged; so does a ByteLevel that puts a space
+    before the text, because behind a Split it would put one before every word.
     """
     fixed = copy.deepcopy(pre_tokenizer)
     kind = fixed.get("type")
@@ -57,7 +61,7 @@ def repair(pre_tokenizer: dict[str, Any]) -> dict[str, Any]:
         fixed["pretokenizers"] = parts
     elif kind == "Split" and "Regex" in fixed.get("pattern", {}):
         fixed["pattern"]["Regex"] = mark_aware(fixed["pattern"]["Regex"])
-    elif kind == "ByteLevel" and fixed.get("use_regex", True):
+    elif kind == "ByteLevel" and fixed.get("use_regex", True) and not fixed.get("add_prefix_space"):
         split = {
             "type": "Split",
             "pattern": {"Regex": mark_aware(GPT2_PATTERN)},
