@@ -8,13 +8,20 @@ it pulls the model back to where it was. Source: self-synthesised replay, e.g. H
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from langgraft.base import separator_id
+from langgraft.errors import ModelError
 from langgraft.progress import Log
 from langgraft.store import atomic_write
 from langgraft.tokenizer.files import load
 
-BATCH = 32
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BATCH = 32  # rows
+SHORTEST = 8  # tokens; shorter documents are not worth a separator
+PATIENCE = 8  # batches without a single usable document before giving up
 
 
 def generate_replay(
@@ -34,64 +41,78 @@ def generate_replay(
 
     Each batch is seeded by its number and written when done, so an interrupted call goes on where it was and
     the result is the same.
-    """
-    import torch
 
+    Raises:
+        ModelError: the base writes no usable documents.
+    """
     from langgraft.training.device import choose_device, load_model, set_threads
 
     result = out / "replay.jsonl"
     if result.is_file():
         return result
-    log = log or Log()
     set_threads(threads)
-    where = choose_device(device)
-    model = load_model(base, where)
+    model = load_model(base, choose_device(device))
     tokenizer, separator = load(base), separator_id(base)
     out.mkdir(parents=True, exist_ok=True)
     batches, total = 0, 0
-    progress = log.progress("replay from the base", tokens, unit="tokens")
+    progress = (log or Log()).progress("replay from the base", tokens, unit="tokens")
     while total < tokens:
         part = out / f"batch-{batches:05d}.json"
         if not part.is_file():
-            torch.manual_seed(seed * 1_000_003 + batches)
-            start = torch.full((BATCH, 1), separator, device=where)
-            with torch.inference_mode():
-                ids = model.generate(
-                    start,
-                    attention_mask=torch.ones_like(start),
-                    do_sample=True,
-                    temperature=temperature,
-                    top_p=top_p,
-                    top_k=0,
-                    max_new_tokens=length,
-                    eos_token_id=separator,
-                    pad_token_id=separator,
-                )
-            rows = [_cut(row, separator) for row in ids[:, 1:].tolist()]
-            atomic_write(part, json.dumps([row for row in rows if len(row) >= 8]))
-        new = sum(len(row) for row in json.loads(part.read_text()))
+            options = {"length": length, "temperature": temperature, "top_p": top_p}
+            rows = sample(model, separator, seed=seed * 1_000_003 + batches, **options)
+            atomic_write(part, json.dumps([row for row in rows if len(row) >= SHORTEST]))
+        new = sum(len(row) for row in json.loads(part.read_text(encoding="utf-8")))
         total += new
         batches += 1
         progress.advance(new)
+        if total == 0 and batches == PATIENCE:
+            raise ModelError(f"{base} ends its documents at once, so it cannot write replay; use replay text instead")
     lines = [
         json.dumps({"text": text, "source": "self", "id": f"self-{i}"}, ensure_ascii=False)
         for i, text in enumerate(_texts(out, batches, tokenizer))
     ]
+    if not lines:
+        raise ModelError(f"{base} writes no readable text, so it cannot write replay; use replay text instead")
     atomic_write(result, "\n".join(lines) + "\n")
     for part in out.glob("batch-*.json"):
         part.unlink()
     return result
 
 
+def sample(model: Any, separator: int, *, seed: int, length: int, temperature: float, top_p: float) -> list[list[int]]:
+    """Sample `BATCH` documents of at most `length` tokens, without their separators."""
+    import torch
+    from transformers import GenerationConfig
+
+    torch.manual_seed(seed)
+    start = torch.full((BATCH, 1), separator, device=model.device)
+    # Not the base's own generation_config.json: penalties in it would bend what the base knows.
+    model.generation_config = GenerationConfig()
+    with torch.inference_mode():
+        ids = model.generate(
+            start,
+            attention_mask=torch.ones_like(start),
+            do_sample=True,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=0,
+            max_new_tokens=length,
+            eos_token_id=separator,
+            pad_token_id=separator,
+        )
+    return [_cut(row, separator) for row in ids[:, 1:].tolist()]
+
+
 def _cut(row: list[int], separator: int) -> list[int]:
     return row[: row.index(separator)] if separator in row else row
 
 
-def _texts(out: Path, batches: int, tokenizer: "object") -> Iterator[str]:
+def _texts(out: Path, batches: int, tokenizer: "Tokenizer") -> Iterator[str]:
     for number in range(batches):
-        for row in json.loads((out / f"batch-{number:05d}.json").read_text()):
+        for row in json.loads((out / f"batch-{number:05d}.json").read_text(encoding="utf-8")):
             # Half characters (a sample may stop inside one) decode to U+FFFD, which nobody should learn.
-            decoded = tokenizer.decode(row, skip_special_tokens=True)  # type: ignore[attr-defined]
-            text = decoded.replace("�", "").strip()
+            decoded = tokenizer.decode(row, skip_special_tokens=True)
+            text = decoded.replace("\ufffd", "").strip()
             if text:
                 yield text

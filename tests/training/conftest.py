@@ -8,6 +8,7 @@ from pico import CANTONESE, ENGLISH
 from langgraft.tokenizer.files import load
 from langgraft.training.packing import pack
 
+
 @pytest.fixture(scope="session")
 def target(pico: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packed Cantonese."""

@@ -91,7 +91,7 @@ def test_a_manifest_of_another_shape_is_damage(tmp_path: Path, manifest: str) ->
 def test_all_damaged_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
     for step in (1, 2):
         (save(tmp_path, step, state(step)) / "model.pt").write_bytes(b"")
-    with pytest.raises(TrainingError, match="every checkpoint in .* is damaged; delete that folder"):
+    with pytest.raises(TrainingError, match=r"every checkpoint in .* is damaged; delete that folder"):
         load_latest(tmp_path, Log(quiet=True))
 
 
@@ -112,16 +112,14 @@ def test_a_damaged_one_is_replaced_when_its_step_comes_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("fail_at", ["torch", "json"])
-def test_a_failure_while_writing_leaves_what_was(
-    tmp_path: Path, fail_at: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_while_writing_leaves_what_was(tmp_path: Path, fail_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1, state(1))
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*((torch, "save", full) if fail_at == "torch" else (checkpoint, "write_json", full)))
-    with pytest.raises(DiskFullError, match="no space left on the device while writing .*step-000002"):
+    with pytest.raises(DiskFullError, match=r"no space left on the device while writing .*step-000002"):
         save(tmp_path, 2, state(2))
     assert names(tmp_path) == [name_of(1)]
 

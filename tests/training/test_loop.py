@@ -60,7 +60,7 @@ def assert_same(out: Path, whole: Path) -> None:
     ours, theirs = metrics(out), metrics(whole)
     assert [m["step"] for m in ours] == [1, 2, 3, 4, 5, 6]
     assert [m["loss"] for m in ours] == [m["loss"] for m in theirs]
-    assert not [p for p in out.rglob(".tmp-*")]
+    assert not list(out.rglob(".tmp-*"))
 
 
 def crash(data: dict[str, Any], out: Path, how: str) -> None:
@@ -249,7 +249,9 @@ def test_old_rows_with_rate_zero_stay_and_no_replay_is_fine(data: dict[str, Any]
 
 
 @pytest.mark.parametrize(("old", "new"), [(2e-3, 1e-3), (-1e-4, 1e-3), (0.0, 0.0)])
-def test_rates_of_rows_that_do_not_fit_are_refused(old: float, new: float, data: dict[str, Any], tmp_path: Path) -> None:
+def test_rates_of_rows_that_do_not_fit_are_refused(
+    old: float, new: float, data: dict[str, Any], tmp_path: Path
+) -> None:
     settings = replace(QUICK, old_rows_learning_rate=old, new_rows_learning_rate=new)
     with pytest.raises(RecipeError, match=r"pretrain\.old_rows_learning_rate .* must be between 0 and"):
         run(data, tmp_path, settings)

@@ -205,6 +205,8 @@ def test_isolation_on_the_pico_model(pico: Path, target: Path) -> None:
     rows = Packed(target, length=rows.places, seed=0)
     row = rows.row(0)
     with torch.no_grad():
-        together = float(loss_function(model)(*(torch.from_numpy(a)[None] for a in (row.ids, row.positions, row.labels))))
+        together = float(
+            loss_function(model)(*(torch.from_numpy(a)[None] for a in (row.ids, row.positions, row.labels)))
+        )
     each = [alone(model, ids.tolist()) for ids in np.split(rows.tokens.astype(np.int64), rows.offsets[1:-1])]
     assert together == pytest.approx(sum(each), abs=1e-4, rel=1e-6)

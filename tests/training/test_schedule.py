@@ -1,5 +1,7 @@
 """Learning-rate schedules: bounds, warm-up, and where they end."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def test_factors_lie_between_minimum_and_one(
     assert all(f >= minimum - 1e-12 for f in factors[first:])
     assert factors[:first] == [pytest.approx((s + 1) / first) for s in range(first)]
     after = factors[first - 1 :]
-    assert all(b <= a + 1e-12 for a, b in zip(after, after[1:], strict=False))
+    assert all(b <= a + 1e-12 for a, b in pairwise(after))
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
