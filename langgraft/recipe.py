@@ -18,7 +18,9 @@ from langgraft.methods import suggest
 class Section(BaseModel):
     """Common rules of all sections."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class InputText(Section):
@@ -238,6 +240,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path} is a folder; name the recipe file in it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from error
     data.setdefault("name", path.stem)
     for override in overrides:
         _override(data, override)
@@ -295,6 +299,8 @@ def _sentence(error: ValidationError, where: str) -> str:
         return f"{where}: unknown field {place}; {suggest(str(location[-1]), siblings)}"
     if first["type"] == "missing":
         return f"{where}: {place} is missing; add it"
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return f"{where}: {place} is a section; write its fields below [{field}]"
     value = first.get("input")
     shown = f" (it is {value!r})" if isinstance(value, (str, int, float, bool)) else ""
     return f"{where}: {place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
