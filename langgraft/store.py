@@ -15,16 +15,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from langgraft.errors import BusyError, DiskFullError, InputError
+from langgraft.errors import BusyError, DiskFullError, InputError, LanggraftError
 
 TEMPORARY = ".tmp-"
 
 
-def _is_full(error: Exception) -> bool:
-    """Whether the device or the quota is full; libraries written in Rust tell only by their message."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+def _is_full(error: BaseException | None) -> bool:
+    """Whether the device or the quota is full.
+
+    Libraries written in Rust tell only by their message, and torch fails once more while it closes the file.
+    """
+    if error is None or isinstance(error, LanggraftError):
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    told = any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+    return told or _is_full(error.__context__)
 
 
 @contextlib.contextmanager

@@ -80,6 +80,27 @@ def pico_model(folder: Path, *, tie: bool = True, seed: int = 0, hidden: int = 3
     return folder
 
 
+def pico_writer(folder: Path, *, steps: int = 80) -> Path:
+    """A pico model that has read a little English, so that what it samples is text; for replay from the base."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
+
+    pico_model(folder)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    rows = [[0, *tokenizer.encode(text).ids, 0] for text in ENGLISH]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(steps):
+        ids = torch.tensor([rows[step % len(rows)]])
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    return folder
+
+
 def sentences(count: int) -> list[str]:
     """Distinct Cantonese sentences, made from parts."""
     who = ["我", "佢", "我哋", "佢哋", "阿媽", "阿爸", "個細路", "老師"]
