@@ -59,8 +59,8 @@ def generate_replay(
     while total < tokens:
         part = out / f"batch-{batches:05d}.json"
         if not part.is_file():
-            options = {"length": length, "temperature": temperature, "top_p": top_p}
-            rows = sample(model, separator, seed=seed * 1_000_003 + batches, **options)
+            number = seed * 1_000_003 + batches
+            rows = sample(model, separator, seed=number, length=length, temperature=temperature, top_p=top_p)
             atomic_write(part, json.dumps([row for row in rows if len(row) >= SHORTEST]))
         new = sum(len(row) for row in json.loads(part.read_text(encoding="utf-8")))
         total += new
