@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +206,7 @@ def _from_gguf(path: Path, out: Path) -> None:
 
     try:
         loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    except (ValueError, OSError, KeyError, NotImplementedError) as error:
+    except (ValueError, OSError, KeyError, IndexError, struct.error, RuntimeError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{path} cannot be read as a causal language model: {first_line}") from error
     # transformers refuses to save a model that it loaded from GGUF; the same weights in a fresh one save fine.

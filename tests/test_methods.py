@@ -23,7 +23,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_row_and_a_function_of_the_users_own(module: Path) -> None:
+@pytest.mark.usefixtures("module")
+def test_a_row_and_a_function_of_the_users_own() -> None:
     assert resolve(TABLE, "mean", what="init").__name__ == "mean"
     assert resolve(TABLE, "mine:method", what="init")(3) == 3
 
@@ -43,7 +44,8 @@ def test_a_row_and_a_function_of_the_users_own(module: Path) -> None:
         ("mine:", "write it as `my_module:my_function`"),
     ],
 )
-def test_names_that_give_nothing(module: Path, name: str, message: str) -> None:
+@pytest.mark.usefixtures("module")
+def test_names_that_give_nothing(name: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         resolve(TABLE, name, what="init")
 

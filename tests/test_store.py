@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "file"
     atomic_write(path, "old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DiskFullError, match="no space left on the device while writing .*file; free some space"):
+    with pytest.raises(DiskFullError, match=r"no space left on the device while writing .*file; free some space"):
         atomic_write(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
@@ -83,7 +83,7 @@ def test_a_failed_folder_vanishes_and_the_old_one_stays(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with staged_folder(target) as staging:
         (staging / "old").write_text("1")
-    with pytest.raises(DiskFullError, match="folder"), staged_folder(target) as staging:
+    with pytest.raises(DiskFullError, match="folder"), staged_folder(target) as staging:  # noqa: PT012
         (staging / "half").write_text("2")
         full()
     assert os.listdir(target) == ["old"]
@@ -117,13 +117,13 @@ def test_a_really_full_disk(small_disk: Path) -> None:
 
 
 def test_json_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="absent.json does not exist"):
+    with pytest.raises(InputError, match=r"absent\.json does not exist"):
         read_json(tmp_path / "absent.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_json(tmp_path)
     for broken in (b"{", b"\xff"):
         (tmp_path / "broken.json").write_bytes(broken)
-        with pytest.raises(InputError, match="broken.json is not valid JSON"):
+        with pytest.raises(InputError, match=r"broken\.json is not valid JSON"):
             read_json(tmp_path / "broken.json")
 
 

@@ -75,6 +75,8 @@ def find_matrices(folder: Path) -> Matrices:
         raise ModelError(f"{folder}: transformers does not know this model: {_first_line(error)}") from error
     if getattr(config, "vision_config", None) is not None or getattr(config, "audio_config", None) is not None:
         raise ModelError(f"{folder} is a multimodal model ({config.model_type}); extract its text model first")
+    if (getattr(config, "pad_token_id", None) or 0) >= embedding_rows(folder):
+        config.pad_token_id = None  # torch builds no matrix whose padding id is outside
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)

@@ -245,8 +245,14 @@ def loads_alike(folder: Path, new: "Tokenizer", texts: Sequence[str]) -> Gate:
 
     try:
         auto = AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        return Gate("AutoTokenizer gives the same ids", False, "does not load", "0", str(error).splitlines()[0])
+    except Exception as error:  # whatever stops it from loading is the finding; `tokenizers` raises plain Exception
+        return Gate(
+            "AutoTokenizer gives the same ids",
+            False,
+            "does not load",
+            "0",
+            (str(error) or type(error).__name__).splitlines()[0],
+        )
     wrong = [
         t
         for t in texts
