@@ -243,23 +243,16 @@ def loads_alike(folder: Path, new: "Tokenizer", texts: Sequence[str]) -> Gate:
     """`AutoTokenizer` gives the ids of `Tokenizer.from_file` (transformers 5 rebuilds some tokenizers from code)."""
     from transformers import AutoTokenizer
 
+    name = "AutoTokenizer gives the same ids"
+    expected = [encoding.ids for encoding in new.encode_batch(list(texts), add_special_tokens=False)]
     try:
         auto = AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # whatever stops it from loading is the finding; `tokenizers` raises plain Exception
-        return Gate(
-            "AutoTokenizer gives the same ids",
-            False,
-            "does not load",
-            "0",
-            (str(error) or type(error).__name__).splitlines()[0],
-        )
-    wrong = [
-        t
-        for t in texts
-        if auto(t, add_special_tokens=False)["input_ids"] != new.encode(t, add_special_tokens=False).ids
-    ]
+        found = [auto(text, add_special_tokens=False)["input_ids"] for text in texts]
+    except Exception as error:  # whatever stops it is the finding; `tokenizers` raises plain Exception
+        return Gate(name, False, "does not load", "0", (str(error) or type(error).__name__).splitlines()[0])
+    wrong = [text for text, ids, wanted in zip(texts, found, expected, strict=True) if ids != wanted]
     detail = f"first: {wrong[0][:40]!r}" if wrong else ""
-    return Gate("AutoTokenizer gives the same ids", not wrong, f"{len(wrong)} of {len(texts)} differ", "0", detail)
+    return Gate(name, not wrong, f"{len(wrong)} of {len(texts)} differ", "0", detail)
 
 
 def write_pin(folder: Path) -> None:
