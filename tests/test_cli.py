@@ -260,7 +260,7 @@ def test_tokenizer_extend_and_report(finished: Finished, tmp_path: Path) -> None
     (out / "langgraft_tokenizer_pin.json").unlink()
     failed = langgraft(*report)
     assert failed.code == 1
-    assert [gate["name"] for gate in json.loads(failed.out)["gates"] if not gate["passed"]][0] == "old ids unchanged"
+    assert next(gate["name"] for gate in json.loads(failed.out)["gates"] if not gate["passed"]) == "old ids unchanged"
     assert "FAIL  old ids unchanged: 2 changed" in failed.err
 
 

@@ -1,0 +1,76 @@
+"""Write docs/recipe.md, the page of every recipe field, from the recipe's own docstrings.
+
+Run `python docs/generate.py` after changing langgraft/recipe.py; a test checks that the page is current.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from langgraft.recipe import InputText, Recipe, fields, section_type
+
+PAGE = Path(__file__).with_name("recipe.md")
+HEAD = """\
+# The recipe: every field
+
+A recipe is a strict TOML file: an unknown field or a wrong type is an error that names the field and suggests the
+right one. Sections are stages, in order; `[pretrain]`, `[evaluate]` and `[export]` may be left out. `[compute]` is how
+and where, and never changes what is made. On the command line `--set section.field=value` overrides a field.
+
+This page is written by `python docs/generate.py` from `langgraft/recipe.py`.
+
+| field | type | default | |
+|---|---|---|---|
+| `name` | string | name of the recipe file | Name of the run: its folder below `runs/`. |
+"""
+NAMES = {"str": "string", "int": "integer", "float": "number", "bool": "true or false", "dict[str, Any]": "table"}
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(_sections())
+
+
+def _sections() -> Iterator[str]:
+    for name, info in Recipe.model_fields.items():
+        kind = section_type(info.annotation)
+        if kind is None:
+            continue
+        # Tables of text have a heading of their own below.
+        rows = [row for row in fields(kind) if not (name == "corpus" and row[0].startswith(("target", "source.")))]
+        yield f"\n## [{name}]\n\n{(kind.__doc__ or '').strip()}\n\n{_table(rows)}"
+        if name == "corpus":
+            yield (
+                "\n### [[corpus.target]] and [[corpus.source]]\n\n"
+                f"{(InputText.__doc__ or '').strip()}\n\n{_table(list(fields(InputText)))}"
+            )
+
+
+def _table(rows: list[tuple[str, str, Any, str]]) -> str:
+    lines = ["| field | type | default | |", "|---|---|---|---|"]
+    for name, kind, default, text in rows:
+        cells = (f"`{name}`", _kind(kind), _default(default), " ".join(text.split()))
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(kind: str) -> str:
+    if "Literal" in kind:
+        inside = kind[kind.index("Literal[") + len("Literal[") : kind.rindex("]") - kind.startswith("list[")]
+        choices = " or ".join(f"`{choice.strip().strip(chr(39))}`" for choice in inside.split(","))
+        return f"list of {choices}" if kind.startswith("list[") else choices
+    if kind == "list[str]":
+        return "list of strings"
+    bare = kind.removesuffix(" | None")
+    return NAMES.get(bare, bare)
+
+
+def _default(default: Any) -> str:
+    if default == "required":
+        return "required"
+    return "none" if default is None else f"`{json.dumps(default, ensure_ascii=False)}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

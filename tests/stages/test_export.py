@@ -1,0 +1,77 @@
+"""The export stage: every artefact is proven, and a proof that fails is a failed gate."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Finished, langgraft
+
+from langgraft.exporting import llamacpp
+from langgraft.stages import export as stage
+
+
+def gates(finished: Finished) -> dict[str, bool]:
+    marker = json.loads((finished.stage("export") / "stage.json").read_text(encoding="utf-8"))
+    return {gate["name"]: gate["passed"] for gate in marker["summary"]["gates"]}
+
+
+def test_every_file_is_listed_with_its_size(finished: Finished) -> None:
+    folder = finished.stage("export")
+    summary = json.loads((folder / "stage.json").read_text(encoding="utf-8"))["summary"]
+    listed = {entry["name"]: entry["bytes"] for entry in summary["files"]}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "stage.json"]
+    assert listed == {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    assert "hf/model.safetensors" in listed
+
+
+def test_a_folder_that_reloads_otherwise_fails_its_gate(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = finished.copy(tmp_path, without=("export",))
+    found: dict[str, Any] = {"ok": True, "bits_per_byte": 1.0, "ids_equal": False, "differing": [3]}
+    monkeypatch.setattr(stage, "reload_check", lambda *_, **__: found)
+    assert copy.again("--set", 'export.to=["hf"]').code == 1
+    assert gates(copy) == {
+        "plain transformers gives the same bits per byte": False,
+        "AutoTokenizer gives the ids of tokenizer.json": False,
+    }
+
+
+def test_a_gguf_file_that_tokenizes_otherwise_fails_its_gate(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llama_cpp")
+    copy = finished.copy(tmp_path, without=("export",))
+    monkeypatch.setattr(stage, "token_parity", lambda *_, **__: {"lines": 50, "mismatches": 1})
+    monkeypatch.setattr(stage, "kl_divergence", lambda *_, **__: {"mean": 0.5})
+    done = copy.again("--set", 'export.to=["gguf"]')
+    assert done.code == 1
+    assert "gate failed: llama.cpp gives the same token ids (f16) (found 1 of 50 lines differ)" in done.sentence()
+    assert gates(copy) == {
+        "llama.cpp gives the same token ids (f16)": False,
+        "llama.cpp predicts the same (f16)": False,
+    }
+
+
+def test_few_parity_lines_suffice(finished: Finished, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    copy = finished.copy(tmp_path, without=("export",))
+    assert copy.again("--set", 'export.to=["gguf"]', "--set", "export.parity_lines=1").code == 0
+
+
+def test_gguf_without_llama_cpp_is_refused_at_once(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llamacpp, "_state", {})
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    for setting, sentence in (
+        ('export.to=["gguf"]', "checking a GGUF file needs llama-cpp-python, which is not installed"),
+        ("export.quant=[]", "export.quant is empty"),
+    ):
+        both = ["--set", setting, "--set", 'export.to=["gguf"]']
+        done = langgraft("run", finished.recipe, "--runs", tmp_path / "runs", *both)
+        assert done.code == 2
+        assert sentence in done.sentence()
+        assert not (tmp_path / "runs").exists()
