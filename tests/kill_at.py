@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 MOMENT, ARGUMENTS = sys.argv[1], sys.argv[2:]
+# A shell that starts the tests in the background has them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def die(number: int = signal.SIGKILL) -> None:
