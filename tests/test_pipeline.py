@@ -229,6 +229,15 @@ def test_killed_later(finished: Finished, tmp_path: Path, moment: str, stage: st
     assert leftovers(tmp_path) == []
 
 
+def test_what_killed_processes_left_anywhere_is_removed(finished: Finished, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path)
+    (copy.run / ".tmp-report.html-1").write_text("half")
+    (copy.run / "cache" / ".tmp-base-1" / "deep").mkdir(parents=True)
+    (copy.stage("pretrain") / "packed" / ".tmp-target-1").mkdir()
+    assert copy.again().code == 0
+    assert leftovers(tmp_path) == []
+
+
 def test_interrupted_in_pretrain(finished: Finished, tmp_path: Path) -> None:
     copy = finished.copy(tmp_path, without=("pretrain", "evaluate", "export"))
     done = process("in_pretrain_interrupted", "run", copy.recipe, "--runs", tmp_path, script=KILL)
