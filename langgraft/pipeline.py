@@ -254,7 +254,7 @@ def run(
         log = log or Log(root / "log.txt")
         _sweep(root)
         planned = plan(recipe, runs)
-        base = _LazyBase(locate(recipe.model.base, recipe.model.revision), root / "cache", log)
+        base = _LazyBase(locate(recipe.model.base, recipe.model.revision), _base_hash(planned), root / "cache", log)
         for item in planned:
             if only is None or item.stage.name == only:
                 _run_stage(item, planned, recipe, base, root, log)
@@ -330,7 +330,7 @@ def _run_stage(
     item.folder.mkdir(parents=True, exist_ok=True)
     log.say(f"{name}: {item.reason or 'starts'}")
     started = time.perf_counter()
-    inputs = Inputs(recipe.name, folders, recipe.model, recipe.compute, base, root / "cache", log)
+    inputs = Inputs(recipe.name, folders, recipe.model, recipe.compute, base, base.key, root / "cache", log)
     try:
         summary = _module(name).run(item.section, inputs, item.folder)
     finally:
@@ -353,19 +353,26 @@ def _run_stage(
     log.say(f"{name}: finished in {clock(seconds)}")
 
 
+def _base_hash(planned: Sequence[Planned]) -> str:
+    """Stands for the base's content in names of cache folders; hashed once, by the plan."""
+    return next(
+        (fingerprint(p.record["inputs"]["model.base"])[:8] for p in planned if "model.base" in p.record["inputs"]), ""
+    )
+
+
 class _LazyBase:
     """The base as a hub folder, made on first use and kept in the run's cache."""
 
-    def __init__(self, base: Base, cache: Path, log: Log) -> None:
-        self.base, self.cache, self.log = base, cache, log
+    def __init__(self, base: Base, key: str, cache: Path, log: Log) -> None:
+        self.base, self.key, self.cache, self.log = base, key, cache, log
         self.folder: Path | None = None
 
     def __call__(self) -> Path:
         from langgraft.base import materialise
 
         if self.folder is None:
-            key = fingerprint(identity(self.base))[:8]
-            if self.base.kind == "gguf" and not (self.cache / f"base-{key}").is_dir():
+            folder = self.cache / f"base-{self.key}"
+            if self.base.kind == "gguf" and not folder.is_dir():
                 self.log.say(f"reading {self.base.name} and dequantising it to float32")
-            self.folder = materialise(self.base, self.cache / f"base-{key}")
+            self.folder = materialise(self.base, folder)
         return self.folder

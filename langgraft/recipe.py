@@ -133,6 +133,9 @@ class Pretrain(Section):
     """Source-language replay: `self` (written by the base), `corpus` (train split of corpus.source), or `none`."""
     replay_ratio: float = Field(default=0.25, ge=0, lt=1)
     """Share of training tokens that is replay."""
+    replay_loss: Literal["distill", "text"] = "distill"
+    """`distill` matches the base's own predictions on replay rows; `text` predicts the replay text. Use `text` for
+    languages in the base's own script, whose extension changes how source-language text is cut."""
     replay_tokens: int = Field(default=0, ge=0)
     """Tokens that `self` writes; fewer than the run replays are repeated. 0 writes as many as are replayed."""
     replay_temperature: float = Field(default=1.0, gt=0)

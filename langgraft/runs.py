@@ -16,13 +16,17 @@ MARKER = "stage.json"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage gets besides its own section: `folders` of the stages it needs, and the run's surroundings."""
+    """What a stage gets besides its own section: `folders` of the stages it needs, and the run's surroundings.
+
+    `base()` is the base as a hub folder, `base_hash` stands for its content.
+    """
 
     name: str
     folders: dict[str, Path]
     model: Model
     compute: ComputeSection
     base: Callable[[], Path]
+    base_hash: str
     cache: Path
     log: Log
 

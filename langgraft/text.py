@@ -269,9 +269,7 @@ def _scripts_pattern(scripts: tuple[str, ...]) -> regex.Pattern[str]:
         if name not in SCRIPTS:
             close = difflib.get_close_matches(name, SCRIPTS, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(
-                f"unknown script {name!r}{hint} (names are those of Unicode, such as Han or Thai)"
-            )
+            raise InputError(f"unknown script {name!r}{hint} (names are those of Unicode, such as Han or Thai)")
     # Script_Extensions puts shared signs such as "ー" and "।" with the scripts that use them.
     own = "".join(rf"\p{{Script_Extensions={name}}}" for name in scripts)
     return regex.compile(rf"\p{{Script=Inherited}}*[{own}][{own}\p{{Script=Inherited}}]*")

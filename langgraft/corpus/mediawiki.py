@@ -96,24 +96,12 @@ TEMPLATES: dict[str, Callable[[Any, Plain], str]] = {
     **dict.fromkeys(("lang", "langr", "tooltip-text"), _two),
     **dict.fromkeys(("transl", "transliteration", "translit", "script", "wikt-lang"), _last),
     **dict.fromkeys(("convert", "cvt", "conv"), _convert),
-    **dict.fromkeys(
-        ("nowrap", "nobr", "nobreak", "small", "smaller", "big", "larger", "unicode", "iast"), _one
-    ),
-    **dict.fromkeys(
-        ("abbr", "tooltip", "ill", "interlanguage link", "link-interwiki", "sic", "not a typo"), _one
-    ),
-    **dict.fromkeys(
-        ("quote", "blockquote", "cquote", "quotation", "centered pull quote", "bq", "poem"), _one
-    ),
-    **dict.fromkeys(
-        ("visible anchor", "vanchor", "as written", "proper name", "strong", "em", "font", "math"), _one
-    ),
-    **dict.fromkeys(
-        ("nihongo", "polytonic", "hebrew", "spell-nihongo", "gloss", "linktext", "smallcaps"), _one
-    ),
-    **dict.fromkeys(
-        ("sc", "aut", "script/greek", "script/hebrew", "formatnum", "val", "num", "sub", "sup"), _one
-    ),
+    **dict.fromkeys(("nowrap", "nobr", "nobreak", "small", "smaller", "big", "larger", "unicode", "iast"), _one),
+    **dict.fromkeys(("abbr", "tooltip", "ill", "interlanguage link", "link-interwiki", "sic", "not a typo"), _one),
+    **dict.fromkeys(("quote", "blockquote", "cquote", "quotation", "centered pull quote", "bq", "poem"), _one),
+    **dict.fromkeys(("visible anchor", "vanchor", "as written", "proper name", "strong", "em", "font", "math"), _one),
+    **dict.fromkeys(("nihongo", "polytonic", "hebrew", "spell-nihongo", "gloss", "linktext", "smallcaps"), _one),
+    **dict.fromkeys(("sc", "aut", "script/greek", "script/hebrew", "formatnum", "val", "num", "sub", "sup"), _one),
     **dict.fromkeys(("mono", "code", "tt", "overline"), _one),
     **dict.fromkeys(("frac", "sfrac", "fraction"), _fraction),
     **dict.fromkeys(("ndash", "spaced ndash", "snd", "spnd", "dash"), _constant(" – ")),
@@ -285,8 +273,7 @@ def mediawiki(path: Path, report: Report) -> Iterator[Record]:
                 yield record
         except ET.ParseError as error:
             raise CorpusError(
-                f"{path} is cut short or not XML: after {pages:,} articles, {error}; "
-                "get a complete copy of the file"
+                f"{path} is cut short or not XML: after {pages:,} articles, {error}; get a complete copy of the file"
             ) from error
 
 
@@ -299,9 +286,7 @@ def _pages(events: Any, path: Path, report: Report) -> Iterator[Record]:
         if root is None:
             root = element
             if name != "mediawiki":
-                raise CorpusError(
-                    f"{path} is no MediaWiki dump: its first element is <{name}>, not <mediawiki>"
-                )
+                raise CorpusError(f"{path} is no MediaWiki dump: its first element is <{name}>, not <mediawiki>")
         if event != "end":
             continue
         if name == "namespace":

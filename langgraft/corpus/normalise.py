@@ -98,14 +98,8 @@ def ye_kaf(text: str) -> str:
 
 # Code points at which Windows and Mac fonts kept raised and lowered forms of Thai vowels and tone marks.
 _THAI_FORMS = str.maketrans(
-    {
-        0xF700 + i: char
-        for i, char in enumerate("ฐ\u0e34\u0e35\u0e36\u0e37" + "\u0e48\u0e49\u0e4a\u0e4b\u0e4c" * 2)
-    }
-    | {
-        0xF70F + i: char
-        for i, char in enumerate("ญ\u0e31\u0e4d\u0e47\u0e48\u0e49\u0e4a\u0e4b\u0e4c\u0e38\u0e39\u0e3a")
-    }
+    {0xF700 + i: char for i, char in enumerate("ฐ\u0e34\u0e35\u0e36\u0e37" + "\u0e48\u0e49\u0e4a\u0e4b\u0e4c" * 2)}
+    | {0xF70F + i: char for i, char in enumerate("ญ\u0e31\u0e4d\u0e47\u0e48\u0e49\u0e4a\u0e4b\u0e4c\u0e38\u0e39\u0e3a")}
 )
 
 

@@ -164,9 +164,7 @@ def _side(inputs: Sequence[Input], code: str, folder: Path, options: Options, lo
     if not places:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in drops.counts.most_common())
         paths = ", ".join(source.path for source in inputs)
-        raise CorpusError(
-            f"nothing is left of {paths}: all {counts.read:,} documents were dropped ({reasons})"
-        )
+        raise CorpusError(f"nothing is left of {paths}: all {counts.read:,} documents were dropped ({reasons})")
     parts = split([key for key, _ in places], dev=options.dev, test=options.test, seed=options.seed)
     sizes = _write_splits(folder, spool, [offset for _, offset in places], parts)
     spool.unlink()
@@ -262,9 +260,7 @@ def _check_language(code: str, counts: _Counts, drops: _Drops) -> None:
     )
 
 
-def _write_splits(
-    folder: Path, spool: Path, offsets: list[int], parts: dict[str, list[int]]
-) -> dict[str, Any]:
+def _write_splits(folder: Path, spool: Path, offsets: list[int], parts: dict[str, list[int]]) -> dict[str, Any]:
     """Write each split in its order; returns sizes by split, and documents by licence and by source."""
     sizes: dict[str, dict[str, int]] = {}
     licenses: Counter[str] = Counter()
@@ -299,9 +295,7 @@ def _leaks(folder: Path, code: str, options: Options) -> int:
     near = options.near_duplicates
     leaks = check_leaks(documents("train"), heldout, code, near=near)
     if leaks:
-        raise GateError(
-            f"{leaks:,} training documents in {code} repeat a held-out one; this is a defect of langgraft"
-        )
+        raise GateError(f"{leaks:,} training documents in {code} repeat a held-out one; this is a defect of langgraft")
     return leaks
 
 

@@ -58,9 +58,7 @@ def json_array(path: Path, report: Report, *, text_key: str = "text") -> Iterato
         raise CorpusError(f"{path}: byte {error.start:,} is not UTF-8; convert the file to UTF-8") from error
     except json.JSONDecodeError as error:
         hint = "; for one object a line use the jsonl reader" if error.msg == "Extra data" else ""
-        raise CorpusError(
-            f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}{hint}"
-        ) from error
+        raise CorpusError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}{hint}") from error
     if not isinstance(rows, list):
         raise CorpusError(f"{path}: expected an array of strings or objects, found {type(rows).__name__}")
     size = path.stat().st_size
@@ -100,9 +98,7 @@ def parquet(path: Path, report: Report, *, text_key: str = "text") -> Iterator[R
             raise CorpusError(f"{path} is not a Parquet file, or is cut short: {error}") from error
         names = table.schema_arrow.names
         if text_key not in names:
-            raise CorpusError(
-                f"{path}: no column {text_key!r}; the columns are {', '.join(names)} (set text_key)"
-            )
+            raise CorpusError(f"{path}: no column {text_key!r}; the columns are {', '.join(names)} (set text_key)")
         columns = [name for name in dict.fromkeys((text_key, "source", "license")) if name in names]
         number = 0
         try:
@@ -216,9 +212,7 @@ def read(inputs: Sequence[Input], language: str, report: Report) -> Iterator[Doc
     if n == 0:
         bad = report.counts["invalid_utf8"]
         why = f"; {bad:,} lines are not UTF-8 (the first: {report.where['invalid_utf8'][0]})" if bad else ""
-        raise CorpusError(
-            f"no document in {', '.join(source.path for source in inputs) or 'an empty list'}{why}"
-        )
+        raise CorpusError(f"no document in {', '.join(source.path for source in inputs) or 'an empty list'}{why}")
 
 
 def _streams(source: Input, report: Report) -> Iterator[tuple[str, Iterator[Record]]]:

@@ -86,8 +86,7 @@ def _in_package(spec: str) -> str:
     folder = next(iter(folders), None)
     if folder is None:
         raise CorpusError(
-            f"{spec!r} needs the Python package {name!r}, which is not installed; "
-            f"install it (pip install {name})"
+            f"{spec!r} needs the Python package {name!r}, which is not installed; install it (pip install {name})"
         )
     return str(Path(folder) / inside) if inside else folder
 

@@ -70,9 +70,7 @@ def tick_text(value: float) -> str:
     return f"{value:,.6g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _svg(
-    name: str, title: str, description: str, width: int, height: float, body: Sequence[Markup]
-) -> Markup:
+def _svg(name: str, title: str, description: str, width: int, height: float, body: Sequence[Markup]) -> Markup:
     """Wrap a drawing so that screen readers get its title and description."""
     return Markup(
         '<svg class="chart" id="{0}" role="img" aria-labelledby="{0}-t {0}-d" viewBox="0 0 {1} {2:.0f}" '
@@ -81,15 +79,11 @@ def _svg(
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "") -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>').format(
-        x, y, anchor, kind, text
-    )
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>').format(x, y, anchor, kind, text)
 
 
 def _segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-    return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(
-        x1, y1, x2, y2, kind
-    )
+    return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(x1, y1, x2, y2, kind)
 
 
 def bar_chart(
@@ -143,9 +137,7 @@ def _spoken(bar: Bar, write: Callable[[float], str]) -> str:
     return f" (95% interval {write(bar.low)} to {write(bar.high)})"
 
 
-def _bar(
-    bar: Bar, y: float, left: float, scale: float, thick: int, write: Callable[[float], str]
-) -> list[Markup]:
+def _bar(bar: Bar, y: float, left: float, scale: float, thick: int, write: Callable[[float], str]) -> list[Markup]:
     """A bar, its name before it, its whisker over its end and its value after it."""
     end, middle = left + bar.value * scale, y + thick / 2
     parts = [

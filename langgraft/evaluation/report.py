@@ -204,9 +204,7 @@ def _with_interval(interval: dict[str, Any] | None, write: Callable[[float], str
     low, high = interval.get("low"), interval.get("high")
     if low is None or high is None:
         return write(interval["mean"])
-    return Markup('{} <span class="sub">{} to {}</span>').format(
-        write(interval["mean"]), write(low), write(high)
-    )
+    return Markup('{} <span class="sub">{} to {}</span>').format(write(interval["mean"]), write(low), write(high))
 
 
 def _signed(share: float) -> str:
@@ -365,9 +363,7 @@ def _generations(report: dict[str, Any]) -> list[dict[str, Any]]:
         answers = [(kind, str(item[kind])) for kind in ("base", "adapted") if item.get(kind) is not None]
         if answers:
             text = prompt + "".join(answer for _, answer in answers)
-            shown.append(
-                {"prompt": prompt, "answers": answers, **_writing(report, text, item.get("language"))}
-            )
+            shown.append({"prompt": prompt, "answers": answers, **_writing(report, text, item.get("language"))})
     return shown
 
 
@@ -415,9 +411,7 @@ def _corpus(report: dict[str, Any]) -> list[Table]:
         ("sources", "Documents by source", "Source"),
     ):
         names = list(dict.fromkeys(name for _, side in sides for name in side.get(key) or {}))
-        rows = tuple(
-            (str(name), *(_figure((side.get(key) or {}).get(name)) for _, side in sides)) for name in names
-        )
+        rows = tuple((str(name), *(_figure((side.get(key) or {}).get(name)) for _, side in sides)) for name in names)
         if rows:
             tables.append(Table(caption, ((head, "text"), *heads), rows))
     return tables
@@ -425,9 +419,7 @@ def _corpus(report: dict[str, Any]) -> list[Table]:
 
 def _export(report: dict[str, Any]) -> list[Table]:
     section = report.get("export") or {}
-    files = tuple(
-        (str(file.get("name")), words.size(file.get("bytes"))) for file in section.get("files") or []
-    )
+    files = tuple((str(file.get("name")), words.size(file.get("bytes"))) for file in section.get("files") or [])
     parity = tuple(
         (
             str(row.get("name")),

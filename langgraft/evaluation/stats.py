@@ -145,15 +145,11 @@ def _column(values: Numbers, name: str) -> NDArray[np.float64]:
         raise InputError(f"{name} is empty: there is no document to measure")
     bad = np.flatnonzero(~np.isfinite(column))
     if len(bad):
-        raise InputError(
-            f"{name}[{bad[0]}] is {column[bad[0]]}: leave that document out, or measure it again"
-        )
+        raise InputError(f"{name}[{bad[0]}] is {column[bad[0]]}: leave that document out, or measure it again")
     return column
 
 
-def _check_same_length(
-    one: NDArray[np.float64], other: NDArray[np.float64], one_name: str, other_name: str
-) -> None:
+def _check_same_length(one: NDArray[np.float64], other: NDArray[np.float64], one_name: str, other_name: str) -> None:
     if len(one) != len(other):
         raise InputError(
             f"{one_name} has {len(one)} documents and {other_name} has {len(other)}: "

@@ -109,9 +109,7 @@ def target_name(report: dict[str, Any]) -> str:
 
 def source_name(report: dict[str, Any]) -> str:
     """Name of the language the base model knew."""
-    return (
-        dig(report, "source_language", "name") or dig(report, "source_language", "code") or "the old language"
-    )
+    return dig(report, "source_language", "name") or dig(report, "source_language", "code") or "the old language"
 
 
 def text_in(language: str) -> str:
@@ -215,9 +213,7 @@ def _cheaper(report: dict[str, Any]) -> Card | None:
     status = _judge(gates, "pass" if saved >= 0.0005 else "fail" if saved <= -0.0005 else "open")
     caption = f"tokens for the same {text_in(target_name(report))}, against the base"
     notes = []
-    base, adapted = (
-        dig(report, "tokens", "target", model, "tokens_per_character") for model in ("base", "adapted")
-    )
+    base, adapted = (dig(report, "tokens", "target", model, "tokens_per_character") for model in ("base", "adapted"))
     if base is not None and adapted is not None:
         notes.append(f"{number(base)} → {number(adapted)} tokens per character")
     base, adapted = (dig(report, "tokens", "target", model, "tokens") for model in ("base", "adapted"))

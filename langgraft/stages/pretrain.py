@@ -37,7 +37,10 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
     check_pin(model)
     settings = _settings(section)
     target = _packed(out / "packed" / "target", model, _texts(inputs, "target"))
-    replay = _replay(section, settings, inputs, out, model)
+    distill = section.replay_loss == "distill" and settings.replay_ratio > 0
+    # A teacher knows only the base's ids, so replay for it is cut by the base's tokenizer.
+    reader = inputs.base() if distill else model
+    replay = _replay(section, settings, inputs, out, reader)
     return train(
         model,
         out,
@@ -45,6 +48,7 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
         replay=replay,
         old_rows=surgery["old_tokens"],
         settings=settings,
+        teacher=inputs.base() if distill else None,
         compute=Compute(
             device=inputs.compute.device,
             dtype=inputs.compute.dtype,
@@ -85,23 +89,23 @@ def _texts(inputs: Inputs, side: str) -> list[str]:
     return [document.text for document in read_split(inputs.folders["corpus"] / "text", side, "train")]
 
 
-def _packed(folder: Path, model: Path, texts: list[str]) -> Path:
+def _packed(folder: Path, reader: Path, texts: list[str]) -> Path:
     """Tokenise once; the stage's folder name already stands for text, tokenizer and settings."""
     if not (folder / "packed.json").is_file():
-        pack(load(model), texts, folder, separator=separator_id(model))
+        pack(load(reader), texts, folder, separator=separator_id(reader))
     return folder
 
 
-def _replay(section: Pretrain, settings: Settings, inputs: Inputs, out: Path, model: Path) -> Path | None:
+def _replay(section: Pretrain, settings: Settings, inputs: Inputs, out: Path, reader: Path) -> Path | None:
     if settings.replay_ratio == 0.0:
         return None
     if section.replay == "corpus":
-        return _packed(out / "packed" / "replay", model, _texts(inputs, "source"))
+        return _packed(out / "packed" / "replay", reader, _texts(inputs, "source"))
     tokens = section.replay_tokens or int(
         settings.steps * settings.batch_rows * settings.length * settings.replay_ratio
     )
     base = inputs.base()
-    asked = {"base": fingerprint(_identity(base)), "tokens": tokens, "length": section.sequence_length,
+    asked = {"base": inputs.base_hash, "tokens": tokens, "length": section.sequence_length,
              "temperature": section.replay_temperature, "seed": section.seed}  # fmt: skip
     written = generate_replay(
         base,
@@ -117,9 +121,4 @@ def _replay(section: Pretrain, settings: Settings, inputs: Inputs, out: Path, mo
     # Not splitlines(): it also splits at U+2028 and its like, which JSON strings may hold.
     lines = written.read_text(encoding="utf-8").split("\n")
     texts = [json.loads(line)["text"] for line in lines if line]
-    return _packed(out / "packed" / "replay", model, texts)
-
-
-def _identity(base: Path) -> dict[str, int]:
-    """Enough to tell bases apart inside one run's cache: names and sizes."""
-    return {file.name: file.stat().st_size for file in sorted(base.glob("*.safetensors"))}
+    return _packed(out / "packed" / "replay", reader, texts)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from langgraft.progress import Log, Progress
 from langgraft.store import TEMPORARY, atomic_write, staged_folder
 from langgraft.training import checkpoint
 from langgraft.training.device import autocast, choose_device, choose_dtype, load_model, set_threads
-from langgraft.training.loss import loss_function
+from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.packing import Packed, Row, interleave
 from langgraft.training.schedule import SCHEDULES
 from langgraft.training.trainable import OldRows, parameter_groups
@@ -75,13 +75,16 @@ def train(
     replay: Path | None,
     old_rows: int,
     settings: Settings,
+    teacher: Path | None = None,
     compute: Compute | None = None,
     log: Log | None = None,
 ) -> dict[str, Any]:
     """Train the model in `model_folder` on packed rows; writes `out/model`, resumable until then.
 
-    `target` and `replay` are packed folders; `old_rows` is the number of rows the base had. Returns a summary
-    with steps, tokens, seconds and the last loss.
+    `target` and `replay` are packed folders; `old_rows` is the number of rows the base had. With a `teacher`
+    (the base's folder; `replay` must then be packed with the base's tokenizer), replay rows teach the model to
+    predict what the teacher predicts instead of the text itself. Returns a summary with steps, tokens, seconds
+    and the last loss.
 
     Raises:
         RecipeError: the rates of old and new rows do not fit together, or the device is not there.
@@ -89,7 +92,8 @@ def train(
             other settings.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written, the same call resumes.
     """
-    return _Run(model_folder, out, target, replay, old_rows, settings, compute or Compute(), log or Log()).go()
+    data = _Data(target, replay, teacher, old_rows)
+    return _Run(model_folder, out, data, settings, compute or Compute(), log or Log()).go()
 
 
 def old_rows_share(settings: Settings) -> float:
@@ -107,6 +111,16 @@ def old_rows_share(settings: Settings) -> float:
     return old / new
 
 
+@dataclass(frozen=True)
+class _Data:
+    """What a run learns from, and how many rows are old."""
+
+    target: Path
+    replay: Path | None
+    teacher: Path | None
+    old_rows: int
+
+
 class _Run:
     """One training run: the objects a step needs, and the step."""
 
@@ -114,9 +128,7 @@ class _Run:
         self,
         model_folder: Path,
         out: Path,
-        target: Path,
-        replay: Path | None,
-        old_rows: int,
+        data: _Data,
         settings: Settings,
         compute: Compute,
         log: Log,
@@ -129,17 +141,24 @@ class _Run:
         self.dtype = choose_dtype(compute.dtype, self.device)
         self.model = load_model(model_folder, self.device)
         self.loss = loss_function(self.model)
+        self.divergence = self._divergence(data)
         self.model.train()
         self.optimizer = self._optimizer()
-        self.old_rows = OldRows(self.model, old_rows, ratio)
-        self.target = Packed(target, length=settings.length, seed=settings.seed)
-        self.replay = Packed(replay, length=settings.length, seed=settings.seed) if replay else None
+        self.old_rows = OldRows(self.model, data.old_rows, ratio)
+        self.target = Packed(data.target, length=settings.length, seed=settings.seed)
+        self.replay = Packed(data.replay, length=settings.length, seed=settings.seed) if data.replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
         self.warmup = max(round(settings.warmup * settings.steps), 1)
         self.step_tokens = settings.batch_rows * settings.length
         self.step = 0
         self.seconds = 0.0
         self.last_loss = math.nan
+
+    def _divergence(self, data: _Data) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """The loss on replay rows when there is a teacher."""
+        if data.teacher is None or data.replay is None:
+            return None
+        return divergence_function(self.model, load_model(data.teacher, self.device), rows=data.old_rows)
 
     def _optimizer(self) -> torch.optim.AdamW:
         groups = parameter_groups(
@@ -187,15 +206,20 @@ class _Run:
         )
         progress.advance(self.step_tokens, f"step {self.step}, loss {self.last_loss:.3f}")
 
-    def _batch(self) -> Iterator[list[Row]]:
-        """The step's rows in micro-batches."""
+    def _batch(self) -> Iterator[tuple[bool, list[Row]]]:
+        """The step's rows in micro-batches, each with whether it is to match the teacher."""
         first = self.step * self.settings.batch_rows
-        rows = []
+        text: list[Row] = []
+        matched: list[Row] = []
         for index in range(first, first + self.settings.batch_rows):
             is_replay, own = interleave(index, self.settings.replay_ratio if self.replay else 0.0)
-            rows.append((self.replay if is_replay and self.replay else self.target).row(own))
-        for start in range(0, len(rows), self.compute.micro_rows):
-            yield rows[start : start + self.compute.micro_rows]
+            if is_replay and self.replay:
+                (matched if self.divergence else text).append(self.replay.row(own))
+            else:
+                text.append(self.target.row(own))
+        for match, rows in ((False, text), (True, matched)):
+            for start in range(0, len(rows), self.compute.micro_rows):
+                yield match, rows[start : start + self.compute.micro_rows]
 
     def _step(self) -> tuple[float, float, float]:
         """One optimizer step; returns mean loss in nats per token, gradient norm before clipping, body rate."""
@@ -211,10 +235,13 @@ class _Run:
         # For models with dropout: what is dropped must not depend on where the run was interrupted.
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         total = 0.0
-        for rows in self._batch():
+        for match, rows in self._batch():
             ids, positions, labels = (self._tensor(rows, name) for name in ("ids", "positions", "labels"))
             with autocast(self.device, self.dtype):
-                loss = self.loss(ids, positions, labels) / self.step_tokens
+                if match and self.divergence:
+                    loss = self.divergence(ids, positions) / self.step_tokens
+                else:
+                    loss = self.loss(ids, positions, labels) / self.step_tokens
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip).item()

@@ -63,16 +63,63 @@ def loss_function(model: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     Hidden states go straight into the chunked loss when the model's logits are nothing but its head applied
     to them. Models that do more (soft-capping, scaling: found by comparing, not by name) pay for full logits.
     """
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
-    plain = logits_are_plain(model)
+    body, head = _body_and_head(model)
 
-    def from_hidden(ids: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-        # No attention mask: transformers isolates packed documents through restarting position ids only then.
-        states = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False).last_hidden_state
-        return chunked_cross_entropy(states.flatten(0, 1), head.weight, labels.flatten(), head.bias)
+    def from_states(ids: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+        return chunked_cross_entropy(body(ids, positions), head.weight, labels.flatten(), head.bias)  # type: ignore[attr-defined]
 
     def from_logits(ids: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-        logits = model(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False).logits
-        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+        return F.cross_entropy(body(ids, positions).float(), labels.flatten(), reduction="sum")
 
-    return from_hidden if plain else from_logits
+    return from_states if hasattr(head, "weight") else from_logits
+
+
+def divergence_function(model: Any, teacher: Any, *, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `f(ids, positions) -> summed KL(teacher || model) in nats`; both have shape (rows, length).
+
+    `rows` is how many token ids the teacher knows; probability that the model gives to any other id counts
+    against it. One chunk of logits of either model is alive at a time.
+
+    Source: learning without forgetting, Li and Hoiem 2016 (arXiv 1606.09282).
+    """
+    student_body, student_head = _body_and_head(model)
+    teacher_body, teacher_head = _body_and_head(teacher)
+
+    def part(ours: Tensor, theirs: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = F.log_softmax(teacher_head(theirs)[:, :rows].float(), dim=-1)
+        found = F.log_softmax(student_head(ours).float(), dim=-1)[:, :rows]
+        return F.kl_div(found, wanted, reduction="sum", log_target=True)
+
+    def divergence(ids: Tensor, positions: Tensor) -> Tensor:
+        with torch.no_grad():
+            theirs = teacher_body(ids, positions)
+        ours = student_body(ids, positions)
+        total = ours.new_zeros((), dtype=torch.float32)
+        for chunk, target in zip(ours.split(CHUNK), theirs.split(CHUNK), strict=True):
+            total = total + checkpoint(part, chunk, target, use_reentrant=False)
+        return total
+
+    return divergence
+
+
+def _body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """A model as `(ids, positions) -> states` of shape (places, width), and `states -> logits`.
+
+    A model whose logits are more than its head gives full logits as its states.
+    """
+    if logits_are_plain(model):
+        decoder, head = model.get_decoder(), model.get_output_embeddings()
+
+        def states(ids: Tensor, positions: Tensor) -> Tensor:
+            # No attention mask: transformers isolates packed documents through restarting position ids only then.
+            out = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)
+            return out.last_hidden_state.flatten(0, 1)
+
+        return states, head
+
+    def logits(ids: Tensor, positions: Tensor) -> Tensor:
+        out = model(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)
+        return out.logits.flatten(0, 1)
+
+    return logits, lambda values: values

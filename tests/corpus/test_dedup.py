@@ -7,9 +7,7 @@ from langgraft.corpus.dedup import Deduplicator, check_leaks, shingles, text_key
 from langgraft.corpus.document import Document
 
 LONG = "香港嘅夜景真係好靚，好多人都鍾意影相，我哋今日去邊度食飯呀，聽日會唔會落雨都未知。"
-ENGLISH = (
-    "the quick brown fox jumps over the lazy dog and then it sleeps all day in the warm sun of june " * 3
-)
+ENGLISH = "the quick brown fox jumps over the lazy dog and then it sleeps all day in the warm sun of june " * 3
 
 
 def documents(texts: list[str]) -> list[Document]:

@@ -52,9 +52,7 @@ def test_fixture_sentences() -> None:
 def test_close_relatives_need_more_text() -> None:
     hindi = "यह हिन्दी में लिखा हुआ एक वाक्य है "
     assert Identifier("mr").check(hindi).keep
-    assert (
-        not Identifier("mr").check(hindi * 2 + "और इसको पढ़ने के लिए आपको हिन्दी आनी चाहिए क्योंकि यह लंबा है।").keep
-    )
+    assert not Identifier("mr").check(hindi * 2 + "और इसको पढ़ने के लिए आपको हिन्दी आनी चाहिए क्योंकि यह लंबा है।").keep
 
 
 def test_guess() -> None:

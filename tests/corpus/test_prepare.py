@@ -118,9 +118,7 @@ def test_near_duplicates_can_stay(files: dict[str, Path], tmp_path: Path) -> Non
 
 
 def test_wrong_language_leaves_nothing_behind(files: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(
-        CorpusError, match=r"not Cantonese \(yue\): only 0 of 48 documents .* English \(\d+\)"
-    ):
+    with pytest.raises(CorpusError, match=r"not Cantonese \(yue\): only 0 of 48 documents .* English \(\d+\)"):
         run({**files, "target": files["source"]}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(CorpusError, match="the text is not English"):
@@ -128,9 +126,7 @@ def test_wrong_language_leaves_nothing_behind(files: dict[str, Path], tmp_path: 
 
 
 def test_nothing_left(files: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(
-        CorpusError, match=r"nothing is left of .*yue\.txt: all 128 documents .*too_short 126"
-    ):
+    with pytest.raises(CorpusError, match=r"nothing is left of .*yue\.txt: all 128 documents .*too_short 126"):
         run(files, tmp_path / "out", min_characters=500)
     empty = tmp_path / "empty.txt"
     empty.touch()
@@ -143,9 +139,7 @@ def test_unknown_language(files: dict[str, Path], tmp_path: Path) -> None:
         run(files, tmp_path / "out", language="yux")
 
 
-def test_leak_is_a_failed_gate(
-    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leak_is_a_failed_gate(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "check_leaks", lambda *_, **__: 3)
     with pytest.raises(GateError, match="3 training documents in yue repeat"):
         run(files, tmp_path / "out")

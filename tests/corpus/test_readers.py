@@ -123,9 +123,7 @@ def test_parquet(tmp_path: Path) -> None:
     import pyarrow.parquet
 
     path = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(
-        pyarrow.table({"text": ["一", None, "二"], "license": ["MIT", "", None]}), path
-    )
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["一", None, "二"], "license": ["MIT", "", None]}), path)
     report = Report()
     found = list(read([Input(str(path), license="L")], "yue", report))
     assert [(d.text, d.license) for d in found] == [("一", "MIT"), ("二", "L")]

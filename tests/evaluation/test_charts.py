@@ -36,9 +36,7 @@ def test_ticks_are_round() -> None:
     assert ticks(7, 7, 4) == [7]
 
 
-@pytest.mark.parametrize(
-    "value, text", [(0, "0"), (2.5, "2.5"), (0.0001, "1e-4"), (12000, "12,000"), (-1, "-1")]
-)
+@pytest.mark.parametrize("value, text", [(0, "0"), (2.5, "2.5"), (0.0001, "1e-4"), (12000, "12,000"), (-1, "-1")])
 def test_tick_text(value: float, text: str) -> None:
     assert tick_text(value) == text
 

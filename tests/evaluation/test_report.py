@@ -180,9 +180,7 @@ def test_headings_tables_and_drawings_are_accessible(example: dict[str, Any]) ->
 def luminance(colour: str) -> float:
     """Relative luminance of `#rrggbb` (WCAG 2.2)."""
     parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-    red, green, blue = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -244,8 +242,7 @@ def test_the_token_example_shows_every_piece(example: dict[str, Any]) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 5000])
 def test_curves_of_any_length(example: dict[str, Any], steps: int) -> None:
     example["training"]["curve"] = [
-        {"step": step, "loss": 5 / (step + 1), "learning_rate": 1e-4, "bits_per_byte": 3.0}
-        for step in range(steps)
+        {"step": step, "loss": 5 / (step + 1), "learning_rate": 1e-4, "bits_per_byte": 3.0} for step in range(steps)
     ]
     html = render(example)
     page = Page(html)

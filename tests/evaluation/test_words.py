@@ -20,9 +20,7 @@ def good() -> dict[str, Any]:
         "source_language": {"code": "en", "name": "English"},
         "bits_per_byte": {"target": change(-0.29, -0.3, -0.28), "source": change(0.006, 0.004, 0.008)},
         "tokens": {"target": {"saved": 0.53}},
-        "gates": [
-            {"name": "English bits per byte at most 1.5% above the base", "passed": True, "bound": "+1.5%"}
-        ],
+        "gates": [{"name": "English bits per byte at most 1.5% above the base", "passed": True, "bound": "+1.5%"}],
     }
 
 
