@@ -24,9 +24,10 @@ def table(report: dict[str, Any]) -> str:
     for side, name in names.items():
         facts = bits[side]
         change = facts["change"]
+        interval = f"{change['low']:+.1%} to {change['high']:+.1%}"
         lines.append(
             f"| {name}, bits per byte ({facts['documents']:,} documents) | {facts['base']['mean']:.3f} "
-            f"| {facts['adapted']['mean']:.3f} | {change['mean']:+.1%} ({change['low']:+.1%} to {change['high']:+.1%}) |"
+            f"| {facts['adapted']['mean']:.3f} | {change['mean']:+.1%} ({interval}) |"
         )
     for side, name in names.items():
         facts = tokens[side]
@@ -41,7 +42,8 @@ def table(report: dict[str, Any]) -> str:
         f"{training['steps']} steps of {training['tokens'] // training['steps']:,} tokens in {minutes:.1f} minutes "
         f"({training['tokens_per_second']:.0f} tokens/s), {training['replay_ratio']:.0%} of them replay; "
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gb']:.0f} GB, torch "
-        f"{machine['versions']['torch']}, transformers {machine['versions']['transformers']}; {report['created'][:10]}.",
+        f"{machine['versions']['torch']}, transformers {machine['versions']['transformers']}; "
+        f"{report['created'][:10]}.",
         "",
         "| check | found | bound |",
         "| --- | --- | --- |",

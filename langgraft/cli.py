@@ -267,6 +267,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # other libraries' bars; ours say rate and time left
     # A recipe may name a method of the user's own, found in the folder the command is started in.
     sys.path.append(str(Path.cwd()))
     try:

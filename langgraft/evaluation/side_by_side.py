@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from langgraft.base import separator_id
 from langgraft.tokenizer.files import load
@@ -16,16 +15,14 @@ def continuations(
     Repeating a three-token sequence is forbidden, as small models otherwise loop in any language.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from langgraft.training.device import choose_device, set_threads
+    from langgraft.training.device import choose_device, load_model, set_threads
 
     if not prompts:
         return []
     set_threads(threads)
     where = choose_device(device)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    model = model.to(where).eval()
+    model = load_model(folder, where)
     tokenizer, separator = load(folder), separator_id(folder)
     texts = []
     for prompt in prompts:
