@@ -47,6 +47,10 @@ class Scope:
         """Whether any character of `text` is in scope."""
         return self._inside.search(text) is not None
 
+    def runs_outside(self, text: str) -> list[str]:
+        """What is left of `text` when it is cut at its characters in scope."""
+        return [run for run in self._inside.split(text) if run]
+
     def holds_prefix(self, prefix: bytes) -> bool:
         """Whether every character whose UTF-8 form begins with the partial `prefix` is in scope."""
         low, high = completions(prefix)

@@ -60,7 +60,7 @@ def judge(name: str, base: Path, folder: Path, texts: Sequence[str] = ()) -> Gat
         IDS: lambda: old_ids(old_data, new_data),
         MERGES: lambda: old_merges_first(old_data, new_data),
         OUTSIDE: lambda: outside_scope(old, new, scope),
-        SOURCE: lambda: same_encoding(old, new, [*SOURCE_AND_CODE, *texts]),
+        SOURCE: lambda: same_encoding(old, new, [*SOURCE_AND_CODE, *texts], scope),
         REACHABLE: lambda: reachable(old_data, new_data, new, scope),
         LOSSLESS: lambda: lossless(old, new, [*PINNED, *texts]),
         ALIKE: lambda: loads_alike(folder, new, [*PINNED, *texts]),
