@@ -69,10 +69,20 @@ def plan(recipe: RecipePath, overrides: Overrides = [], runs: Runs = Path("runs"
 
     planned = make_plan(load_recipe(recipe, overrides), runs)
     for item in planned:
-        _say(f"{item.stage.name:<10} {item.state:<7} {item.folder.name:<20} {item.reason}".rstrip())
+        note = f"  ({item.estimate})" if item.estimate else ""
+        _say(f"{item.stage.name:<10} {item.state:<7} {item.folder.name:<20} {item.reason}{note}".rstrip())
     if as_json:
         _print(
-            [{"stage": p.stage.name, "state": p.state, "folder": str(p.folder), "reason": p.reason} for p in planned]
+            [
+                {
+                    "stage": p.stage.name,
+                    "state": p.state,
+                    "folder": str(p.folder),
+                    "reason": p.reason,
+                    "estimate": p.estimate,
+                }
+                for p in planned
+            ]
         )
 
 

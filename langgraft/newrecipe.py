@@ -50,6 +50,7 @@ learning_rate = 2e-4            # the transformer
 new_rows_learning_rate = 1e-3   # embedding rows of new tokens
 old_rows_learning_rate = 2e-4   # embedding rows the base had: slower, or it forgets
 replay = "self"                 # the base writes its own source-language text; "corpus" uses [[corpus.source]]
+replay_loss = "{replay_loss}"         # {why_loss}
 replay_ratio = 0.25
 
 [evaluate]
@@ -83,6 +84,7 @@ def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[s
     batch, length = (65_536, 2048) if gpu else (1024, 256)
     tokens = max(-(-budget // batch), 1) * batch
     new_tokens = 2048 if size < 50_000_000 else 8192
+    shared = bool(set(known.scripts) & set(language_of("en").scripts))
     laptop = f"{os.cpu_count()} CPU cores: about a quarter of an hour for 135M parameters"
     chosen = {
         "base": base,
@@ -98,6 +100,8 @@ def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[s
         "why_tokens": f"for {size / 1e6:,.1f} MB of text",
         "tokens": tokens,
         "why_budget": f"the text holds about {text_tokens:,}; {'one GPU' if gpu else laptop}",
+        "replay_loss": "text" if shared else "distill",
+        "why_loss": "both languages share a script" if shared else "match the base's own predictions on it",
         "length": length,
         "batch": batch,
         "source_note": "largest rise of English bits per byte" if source else "judged once [[corpus.source]] is given",

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from langgraft.base import Base, check_causal_lm, check_tokenizer_fits, identity
 from langgraft.corpus.sources import resolve
 from langgraft.errors import GateError, RecipeError
 from langgraft.progress import Log, clock
-from langgraft.recipe import Recipe, Section, non_default
+from langgraft.recipe import Pretrain, Recipe, Section, non_default
 from langgraft.runs import MARKER, Inputs, as_input, versions
 from langgraft.store import (
     TEMPORARY,
@@ -64,7 +64,7 @@ NAMES = tuple(stage.name for stage in STAGES)
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage of a plan: `done`, or why it would run."""
+    """A stage of a plan: `done`, or why it would run, and what it is known to take."""
 
     stage: Stage
     section: Section
@@ -72,7 +72,7 @@ class Planned:
     record: dict[str, Any]
     state: Literal["done", "run", "resume"]
     reason: str = ""
-    needs: dict[str, str] = field(default_factory=dict)
+    estimate: str = ""
 
 
 def run_folder(recipe: Recipe, runs: Path) -> Path:
@@ -117,7 +117,8 @@ def plan(recipe: Recipe, runs: Path) -> list[Planned]:
         folder = root / f"{stage.name}-{hashes[stage.name][:8]}"
         stale = [p.stage.name for p in planned if p.stage.name in stage.needs and p.state != "done"]
         state, reason = _state(stage, folder, record, root, stale)
-        planned.append(Planned(stage, section, folder, record, state, reason))
+        estimate = "" if state == "done" else _estimate(section, _newest(root, stage.name))
+        planned.append(Planned(stage, section, folder, record, state, reason, estimate))
     identities.save()
     return planned
 
@@ -135,15 +136,28 @@ def _state(
         return "run", "did not finish; starts again"
     if earlier is None:
         return "run", "never ran"
-    changes = _changes(earlier, record)
+    changes = _changes(earlier["record"], record)
     consequence = [f"{name} runs again" for name in stale]
     return "run", "; ".join([*changes, *consequence]) or "an earlier stage has another result"
 
 
 def _newest(root: Path, name: str) -> dict[str, Any] | None:
-    """The record of the stage's most recently finished folder."""
+    """The marker of the stage's most recently finished folder."""
     markers = sorted(root.glob(f"{name}-*/{MARKER}"), key=lambda path: path.stat().st_mtime_ns)
-    return read_json(markers[-1])["record"] if markers else None
+    return read_json(markers[-1]) if markers else None
+
+
+def _estimate(section: Section, earlier: dict[str, Any] | None) -> str:
+    """Tokens of training, and the time as measured by an earlier run of the stage; nothing is guessed."""
+    parts = []
+    if isinstance(section, Pretrain):
+        parts.append(f"{section.tokens:,} tokens")
+    if earlier is not None:
+        seconds = earlier["seconds"]
+        if isinstance(section, Pretrain):
+            seconds *= section.tokens / earlier["options"]["tokens"]
+        parts.append(f"about {clock(seconds)}, judging by last time")
+    return ", ".join(parts)
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from pico import CANTONESE, pico_tokenizer
 from langgraft.errors import TokenizerError
 from langgraft.store import read_json
 from langgraft.text import language
-from langgraft.tokenizer.files import byte_spelling, load, read_tokenizer
+from langgraft.tokenizer.files import byte_spelling, load, read_tokenizer, write_tokenizer
 from langgraft.tokenizer.prove import (
     PINNED,
     SOURCE_AND_CODE,
@@ -222,3 +222,21 @@ def test_drift_against_the_pin(good: Path, tmp_path: Path) -> None:
 def test_another_language_has_another_scope(base: Path, tmp_path: Path) -> None:
     extended(base, tmp_path / "th", "th")
     assert not judge(OUTSIDE, base, tmp_path / "th").passed
+
+
+def test_source_text_that_quotes_the_language_is_cut_there(base: Path, good: Path) -> None:
+    """The quoted words may change; a change beside them still fails."""
+    quoting = ["Aikido (合氣道) was seen by 我哋今日 in Hong Kong."]
+    gate = judge(SOURCE, base, good, quoting)
+    assert gate.passed
+    assert gate.detail == "1 texts cut at characters in scope"
+    data = read_tokenizer(good)
+    token = "Kong"
+    parts = load(base).encode(token, add_special_tokens=False).tokens
+    for i in range(1, len(parts)):
+        whole = "".join(parts[: i + 1])
+        data["model"]["merges"].append(["".join(parts[:i]), parts[i]])
+        data["model"]["vocab"].setdefault(whole, len(data["model"]["vocab"]))
+    leaking = good.parent / "leaking"
+    write_tokenizer(data, base, leaking)
+    assert not judge(SOURCE, base, leaking, ["合氣道 Kong 合氣道"]).passed
