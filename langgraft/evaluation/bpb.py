@@ -79,7 +79,7 @@ def score(
     import torch
     import torch.nn.functional as F
 
-    from langgraft.training.device import choose_device, load_model, set_threads
+    from langgraft.training.device import choose_device, keep_freed_memory, load_model, set_threads
 
     if not texts or not all(texts):
         raise CorpusError("bits per byte needs at least one document, and none may be empty; check the held-out split")
@@ -88,6 +88,7 @@ def score(
             f"evaluate.stride ({stride}) must be between 1 and evaluate.window ({length}), or tokens are passed over"
         )
     set_threads(threads)
+    keep_freed_memory()
     tokenizer, separator = load(folder), separator_id(folder)
     encoded = [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
     if model is None:

@@ -1,6 +1,7 @@
 """Choose device and number format by what the machine does well."""
 
 import contextlib
+import ctypes
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from langgraft.errors import RecipeError
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -66,3 +68,15 @@ def load_model(folder: Path, device: torch.device) -> Any:
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.to(device).eval()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next step; elsewhere nothing happens.
+
+    By default it returns every large block to the kernel, and each step then waits for fresh zeroed pages: in a
+    run on two cores that was an eighth of the time. The process holds its peak memory instead of giving it back.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

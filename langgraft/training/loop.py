@@ -25,7 +25,7 @@ from langgraft.methods import resolve
 from langgraft.progress import Log, Progress
 from langgraft.store import TEMPORARY, atomic_write, staged_folder
 from langgraft.training import checkpoint
-from langgraft.training.device import autocast, choose_device, choose_dtype, load_model, set_threads
+from langgraft.training.device import autocast, choose_device, choose_dtype, keep_freed_memory, load_model, set_threads
 from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.packing import Packed, Row, interleave
 from langgraft.training.schedule import SCHEDULES
@@ -135,6 +135,7 @@ class _Run:
     ) -> None:
         ratio = old_rows_share(settings)
         set_threads(compute.threads)
+        keep_freed_memory()
         self.settings, self.compute, self.log, self.out = settings, compute, log, out
         self.model_folder = model_folder
         self.device = choose_device(compute.device)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from langgraft.errors import RecipeError
-from langgraft.training.device import autocast, choose_device, choose_dtype, load_model, set_threads
+from langgraft.training.device import autocast, choose_device, choose_dtype, keep_freed_memory, load_model, set_threads
 
 
 def test_auto_is_something_that_is_there() -> None:
@@ -58,3 +58,14 @@ def test_models_load_in_float32_ready_to_read(pico: Path) -> None:
     model = load_model(pico, torch.device("cpu"))
     assert not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_kept_memory_changes_no_result_and_needs_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_freed_memory()
+    assert torch.ones(3_000_000).sum().item() == 3_000_000
+
+    def absent(_name: str) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr("ctypes.CDLL", absent)
+    keep_freed_memory()
