@@ -33,7 +33,7 @@ def table(report: dict[str, Any]) -> str:
         facts = tokens[side]
         lines.append(
             f"| {name}, tokens per character | {facts['base']['tokens_per_character']:.2f} "
-            f"| {facts['adapted']['tokens_per_character']:.2f} | {-facts['saved']:+.1%} tokens |"
+            f"| {facts['adapted']['tokens_per_character']:.2f} | {facts['saved']:.1%} fewer tokens |"
         )
     minutes = training["seconds"] / 60
     machine = report["machine"]
