@@ -289,6 +289,12 @@ def test_every_field_of_the_recipe_is_explained() -> None:
     assert list(silent(Recipe, "")) == []
 
 
+def test_tests_named_in_the_features_table_exist() -> None:
+    named = re.findall(r"`(tests/[^`]+)`", (ROOT / "docs" / "features.md").read_text(encoding="utf-8"))
+    assert named
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
 if __name__ == "__main__":
     GOLDEN.parent.mkdir(exist_ok=True)
     GOLDEN.write_text(json.dumps(defaults(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ INITS: dict[str, str] = {
 def subword_mean(old: Tensor, pieces: Sequence[Sequence[int]], *, generator: torch.Generator) -> Tensor:  # noqa: ARG001
     """Mean of the rows of the base tokens that the new token replaces.
 
-    Source: Dobler and de Melo 2023 call it the "heuristic" start; used by most extended models since.
+    Source: average of subwords, Koto et al. 2021 (IndoBERTweet, arXiv 2109.04607).
     """
     if not pieces:
         return old[:0]
