@@ -176,6 +176,26 @@ def corpus(
         _print(summary)
 
 
+@app.command()
+def advise(
+    base: BaseName,
+    corpus: Annotated[list[str], typer.Option(help="Text in the language; may be given more than once.")],
+    language: Annotated[str, typer.Option(help="Code of the language.")],
+    out: Out,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of it to train on; default: the text once.")] = None,
+    parameters: Annotated[int | None, typer.Option(min=1, help="Size of the model; default: counted.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Text the base knows well, to compare with.")] = None,
+    source_language: Annotated[str, typer.Option(help="Code of that text's language.")] = "en",
+    as_json: Json = False,
+) -> None:
+    """Say whether new tokens for a language are worth it, how many, and why."""
+    from langgraft.commands import advise_command
+
+    result = advise_command(base, corpus, language, source or [], source_language, tokens, parameters, out)
+    if as_json:
+        _print(result)
+
+
 @tokenizer_app.command("extend")
 def tokenizer_extend(
     base: BaseName,

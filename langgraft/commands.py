@@ -13,6 +13,7 @@ from langgraft.corpus.readers import read
 from langgraft.errors import CorpusError, RecipeError
 from langgraft.methods import suggest
 from langgraft.progress import Log
+from langgraft.runs import versions
 from langgraft.store import staged_folder, write_json
 from langgraft.text import language as language_of
 
@@ -74,6 +75,44 @@ def report_command(base: str, extended: Path, text: Sequence[str], code: str) ->
     check_pin(extended)
     with based(base) as folder:
         return _judge(folder, extended, texts_of(text, code), code)
+
+
+def advise_command(
+    base: str,
+    corpus: Sequence[str],
+    code: str,
+    source: Sequence[str],
+    source_code: str,
+    tokens: int | None,
+    parameters: int | None,
+    out: Path,
+) -> dict[str, Any]:
+    """`langgraft advise`: whether to extend, and by how many tokens; advice.json and advice.html."""
+    from langgraft.evaluation.advice import write_advice
+    from langgraft.tokenizer.advise import ENGLISH, advise
+
+    free(out)
+    known, source_language = language_of(code), language_of(source_code)
+    if not source and source_language.code != "en":
+        raise RecipeError(f"--source-language {source_code} needs text in {source_language.name}: give --source too")
+    texts, yardstick = texts_of(corpus, code), texts_of(source, source_code) if source else ENGLISH
+    with based(base) as folder, staged_folder(out) as staging:
+        advice = advise(
+            folder,
+            texts,
+            language=known,
+            source_texts=yardstick[:1000],
+            source_language=source_language,
+            tokens=tokens,
+            parameters=parameters,
+            log=Log(),
+        )
+        result = {"langgraft": versions().get("langgraft", ""), "base": base, **advice.as_dict()}
+        write_advice(result, staging)
+    Log().say(
+        "\n".join(["", advice.headline, *(f"- {reason}" for reason in advice.reasons), f"wrote {out}/advice.html"])
+    )
+    return result
 
 
 def _judge(base: Path, extended: Path, texts: list[str], code: str) -> dict[str, Any]:

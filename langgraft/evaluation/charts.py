@@ -1,4 +1,4 @@
-"""Charts as inline SVG: horizontal bars with whiskers, and curves over training steps.
+"""Charts as inline SVG: horizontal bars with whiskers, and curves over training steps or sizes.
 
 Colours come from the page's CSS variables through classes, so one drawing serves light, dark and print. Sizes
 are in the SVG's own units; the page scales a drawing to at most its natural width, so that labels stay
@@ -179,7 +179,9 @@ def thin(points: Sequence[tuple[float, float]], most: int = MAX_POINTS) -> list[
     return kept if kept[-1] == points[-1] else [*kept, points[-1]]
 
 
-def curve_chart(name: str, title: str, description: str, panels: Sequence[Panel], *, width: int) -> Markup:
+def curve_chart(
+    name: str, title: str, description: str, panels: Sequence[Panel], *, width: int, axis: str = "training step"
+) -> Markup:
     """Draw panels one under another over the same steps.
 
     Args:
@@ -188,6 +190,7 @@ def curve_chart(name: str, title: str, description: str, panels: Sequence[Panel]
         description: the curve in words, for screen readers.
         panels: at least one, each with at least one point.
         width: natural width in px; the number of ticks follows it.
+        axis: what the steps are.
     """
     left, right, head, between = 50, 14, 24, 12
     steps = [x for panel in panels for line in panel.lines for x, _ in line.points]
@@ -209,7 +212,7 @@ def curve_chart(name: str, title: str, description: str, panels: Sequence[Panel]
         body += _panel(panel, top, left, width - right, at)
         y = bottom + between
     body += [_text(x, height + 6, tick_text(tick), anchor="middle", kind="tick") for tick, x in marks]
-    body.append(_text(width - right, height + 24, "training step", anchor="end", kind="axis"))
+    body.append(_text(width - right, height + 24, axis, anchor="end", kind="axis"))
     return _svg(name, title, description, width, height + 30, body)
 
 
