@@ -53,7 +53,7 @@ def test_help_lists_the_commands_that_exist() -> None:
     assert done.code == 0
     listed = [line.split()[0] for line in done.out.partition("Commands:")[2].splitlines() if line.strip()]
     assert sorted(listed) == sorted(
-        ["new", "plan", "run", "status", "show", "corpus", "tokenizer", "surgery", "evaluate", "export"]
+        ["new", "plan", "run", "status", "show", "corpus", "advise", "tokenizer", "surgery", "evaluate", "export"]
     )
 
 
@@ -236,6 +236,23 @@ def test_nothing_of_the_users_is_replaced(finished: Finished, tmp_path: Path) ->
         done = langgraft(*command, "-o", out)
         assert (done.code, done.sentence()[: len(f"{out} exists")]) == (2, f"{out} exists")
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_advise(finished: Finished, tmp_path: Path) -> None:
+    base, text, out = finished.recipe.parent.parent / "base", finished.recipe.with_name("yue.jsonl"), tmp_path / "out"
+    command = ["advise", "--base", base, "--corpus", text, "--language", "yue", "-o", out]
+    done = langgraft(*command, "--tokens", 10**9, "--json")
+    assert done.code == 0, done.err
+    advice = json.loads(done.out)
+    assert advice == json.loads((out / "advice.json").read_text(encoding="utf-8"))
+    assert advice["headline"] in done.err
+    assert advice["headline"] in (out / "advice.html").read_text(encoding="utf-8")
+    assert advice["cost"]["budget_tokens"] == 10**9
+    assert advice["base"] == str(base)
+    assert langgraft(*command).sentence().startswith(f"{out} exists already")
+    other = langgraft(*command[:-1], tmp_path / "x", "--source-language", "ja")
+    assert (other.code, other.sentence()) == (2, "--source-language ja needs text in Japanese: give --source too")
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.usefixtures("quick_proof")
