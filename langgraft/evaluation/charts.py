@@ -192,7 +192,7 @@ def curve_chart(
         width: natural width in px; the number of ticks follows it.
         axis: what the steps are.
     """
-    left, right, head, between = 50, 14, 24, 12
+    left, right, head, between = 50, 20, 24, 12
     steps = [x for panel in panels for line in panel.lines for x, _ in line.points]
     first, last = min(steps), max(steps)
     across = (width - left - right) / ((last - first) or 1)

@@ -120,7 +120,9 @@ def judge(finding: Finding) -> Judgement:
             "no", 0, f"Do not extend: the base already covers {name}.",
             (first, f"Up to {NEAR} times counts as covered; this is {ratio:.1f} times.", at_knee),
         )  # fmt: skip
-    if finding.knee.saved < WORTH and finding.knee.new_tokens:
+    if not finding.knee.new_tokens:
+        return Judgement("no", 0, "Do not extend: no new token shortens this text.", (first, at_knee))
+    if finding.knee.saved < WORTH:
         return Judgement(
             "no", 0, f"Do not extend: new tokens would save only {finding.knee.saved:.0%} of the tokens.",
             (first, at_knee, f"Below {WORTH:.0%} the new rows are not worth the training that they need."),
@@ -195,9 +197,9 @@ def _saves(finding: Finding) -> str:
     best, before = finding.best, finding.target.tokens_per_character
     kept = 1 - best.saved
     return (
-        f"With {best.new_tokens:,} new tokens the same text takes {best.saved:.0%} fewer tokens ({before:.2f} -> "
-        f"{before * kept:.2f} a character), so {1 / kept:.1f} times as much text fits in the context, and training, "
-        "reading and writing get cheaper in step."
+        f"With {best.new_tokens:,} new tokens the same text takes {best.saved:.0%} fewer tokens "
+        f"({before * kept:.2f} a character instead of {before:.2f}), so {1 / kept:.1f} times as much text fits in the "
+        "context, and training, reading and writing get cheaper in step."
     )
 
 
