@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from languages import HINDI
-from pico import CANTONESE, ENGLISH, pico_model, pico_tokenizer
+from pico import CANTONESE, ENGLISH, pico_tokenizer
 
 from langgraft.errors import CorpusError, ModelError, TokenizerError
 from langgraft.evaluation.advice import render_advice
@@ -37,8 +37,8 @@ def hindi(count: int = 1000) -> list[str]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose tokenizer was learned from English."""
-    return pico_model(tmp_path_factory.mktemp("advise") / "base")
+    """A tokenizer that was learned from a little English."""
+    return pico_tokenizer(tmp_path_factory.mktemp("advise") / "base")
 
 
 @pytest.fixture(scope="module")
