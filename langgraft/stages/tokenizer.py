@@ -50,8 +50,8 @@ def run(section: Tokenizer, inputs: Inputs, out: Path) -> dict[str, Any]:
     )
     new = extension.tokens
     if len(new) < section.new_tokens and section.method != "none":
-        source = "donor" if section.method == "merge" else "text"
-        inputs.log.say(f"tokenizer: the {source} supports {len(new):,} new tokens, not {section.new_tokens:,}")
+        giver = "donor" if section.method == "merge" else "text"
+        inputs.log.say(f"tokenizer: the {giver} supports {len(new):,} new tokens, not {section.new_tokens:,}")
     write_pin(folder)
     dev = [document.text for document in read_split(text, "target", "dev")]
     source = _source_texts(text)

@@ -146,8 +146,7 @@ def _wrapped(columns: Sequence[Sequence[Sequence[str]]], width: int) -> Iterator
     """Rows of text for the terminal, broken where the next column would pass `width`."""
     rows: list[str] = []
     used = 0
-    for column in columns:
-        cells = ["·".join(visible(piece) for piece in pieces) for pieces in column]
+    for cells in (part for column in columns for part in _parts(column, width)):
         widest = max(map(display_width, cells))
         if rows and used + widest + 1 > width:
             yield rows
@@ -157,6 +156,20 @@ def _wrapped(columns: Sequence[Sequence[Sequence[str]]], width: int) -> Iterator
         used += widest + 1
     if rows:
         yield rows
+
+
+def _parts(column: Sequence[Sequence[str]], width: int) -> Iterator[list[str]]:
+    """The cells of a column as text; one that is wider than the terminal is broken between pieces, row by row."""
+    packed: list[list[str]] = []
+    for pieces in column:
+        lines = [""]
+        for piece in map(visible, pieces):
+            if lines[-1] and display_width(lines[-1]) + display_width(piece) + 2 > width:
+                lines.append("")
+            lines[-1] += f"·{piece}" if lines[-1] else piece
+        packed.append(lines)
+    for i in range(max(map(len, packed))):
+        yield [lines[i] if i < len(lines) else "" for lines in packed]
 
 
 def visible(piece: str) -> str:
