@@ -65,10 +65,11 @@ def test_other_methods_run(
     done = copy.again(*options, "--until", "surgery")
     assert done.code == 0, done.err
     summary = json.loads((copy.stage("tokenizer") / "stage.json").read_text(encoding="utf-8"))["summary"]
-    assert (summary["method"], summary["new_tokens"]) == (method, 30)
+    assert summary["method"] == method
+    assert 25 < summary["new_tokens"] <= 30  # a character that needs two new tokens may not fit at the end
     assert summary["dev"]["adapted"]["tokens"] < summary["dev"]["base"]["tokens"]
     rows = json.loads((copy.stage("surgery") / "stage.json").read_text(encoding="utf-8"))["summary"]
-    assert rows["new_tokens"] == 30
+    assert rows["new_tokens"] == summary["new_tokens"]
 
 
 def test_the_donors_content_is_part_of_the_fingerprint(finished: Finished, donor: Path, tmp_path: Path) -> None:
