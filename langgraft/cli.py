@@ -32,6 +32,7 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs."
 RecipePath = Annotated[Path, typer.Argument(help="A recipe file (TOML).")]
 Overrides = Annotated[list[str], typer.Option("--set", help="section.field=value, overriding the recipe.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")]
+Donor = Annotated[Path, typer.Option(help="Folder of a byte-level BPE tokenizer (tokenizer.json).")]
 BaseName = Annotated[str, typer.Option("--base", help="Hub id, folder, .gguf file or package:NAME.")]
 
 
@@ -203,12 +204,54 @@ def tokenizer_extend(
     out: Out,
     language: Annotated[str, typer.Option(help="Code of the language.")],
     new_tokens: Annotated[int, typer.Option(min=1, help="How many tokens to add.")] = 2048,
+    method: Annotated[
+        str,
+        typer.Option(help="continue: further merges; train: a new tokenizer, merged; added: for comparison only."),
+    ] = "continue",
+    vocab_size: Annotated[
+        int | None, typer.Option(help="For train: size of the tokenizer that is trained; as needed by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Learn new tokens on top of a base's tokenizer, and prove the result."""
     from langgraft.commands import extend_command
 
-    _judged(extend_command(base, corpus, out, language, new_tokens), as_json)
+    _judged(extend_command(base, corpus, out, language, new_tokens, method, vocab_size), as_json)
+
+
+@tokenizer_app.command("merge")
+def tokenizer_merge(
+    base: BaseName,
+    donor: Donor,
+    out: Out,
+    language: Annotated[str, typer.Option(help="Code of the language; only tokens in its scripts are taken.")],
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Take at most this many; all by default.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Text to measure on; may be given more than once.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take the tokens of a donor tokenizer that a language needs, and prove the result."""
+    from langgraft.commands import merge_command
+
+    _judged(merge_command(base, donor, out, language, text or [], max_new_tokens), as_json)
+
+
+@tokenizer_app.command("compare")
+def tokenizer_compare(
+    base: BaseName,
+    extended: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
+    text: Annotated[list[str], typer.Option(help="Text to cut; may be given more than once.")],
+    language: Annotated[str, typer.Option(help="Code of the language.")],
+    donor: Annotated[Path | None, typer.Option(help="Folder of a third tokenizer to show.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    sentences: Annotated[int, typer.Option(min=1, help="How many sentences to show.")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Show the same sentences cut by base, donor and extended tokenizer, token under token."""
+    from langgraft.commands import compare_command
+
+    result = compare_command(base, extended, donor, text, language, out, sentences)
+    if as_json:
+        _print(result)
 
 
 @tokenizer_app.command("report")

@@ -5,7 +5,7 @@ import importlib.util
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langgraft.base import locate, materialise
 from langgraft.corpus.document import Input, Report
@@ -16,6 +16,9 @@ from langgraft.progress import Log
 from langgraft.runs import versions
 from langgraft.store import staged_folder, write_json
 from langgraft.text import language as language_of
+
+if TYPE_CHECKING:
+    from langgraft.tokenizer.extend import Extension
 
 
 @contextlib.contextmanager
@@ -49,23 +52,87 @@ def texts_of(paths: Sequence[str], code: str) -> list[str]:
     return texts
 
 
-def extend_command(base: str, corpus: Sequence[str], out: Path, code: str, new_tokens: int) -> dict[str, Any]:
+def extend_command(
+    base: str,
+    corpus: Sequence[str],
+    out: Path,
+    code: str,
+    new_tokens: int,
+    method: str = "continue",
+    vocab_size: int | None = None,
+) -> dict[str, Any]:
     """`langgraft tokenizer extend`: every twentieth document is held out to measure on."""
-    from langgraft.tokenizer.extend import extend
-    from langgraft.tokenizer.prove import write_pin
-
+    learning = ("continue", "train", "added")
+    if method == "merge":
+        raise RecipeError("--method merge takes tokens from a donor: use `langgraft tokenizer merge --donor …`")
+    if method not in learning:
+        raise RecipeError(f"--method {method} is unknown; {suggest(method, learning)}")
+    if vocab_size is not None and method != "train":
+        raise RecipeError(f"--vocab-size is for --method train; `{method}` trains no tokenizer of its own")
     free(out)
     known, texts = language_of(code), texts_of(corpus, code)
     held_out = texts[::20] if len(texts) >= 100 else texts
     train = [text for i, text in enumerate(texts) if i % 20] if len(texts) >= 100 else texts
     with based(base) as folder, staged_folder(out) as staging:
-        extension = extend(folder, train, staging, language=known, new_tokens=new_tokens, log=Log())
-        write_pin(staging)
-        result = _judge(folder, staging, held_out, code)
-        result["new_tokens"] = len(extension.tokens)
-        result["pre_tokenizer_repaired"] = extension.pre_tokenizer_repaired
-        write_json(staging / "summary.json", result)
+        from langgraft.tokenizer.methods import apply
+
+        options = {"vocab_size": vocab_size, "log": Log()}
+        extension = apply(method, folder, train, staging, language=known, new_tokens=new_tokens, **options)
+        return _finish(folder, staging, held_out, code, method, extension)
+
+
+def merge_command(
+    base: str, donor: Path, out: Path, code: str, text: Sequence[str], max_new_tokens: int | None
+) -> dict[str, Any]:
+    """`langgraft tokenizer merge`: without `text`, nothing is measured, and only built-in lines are tried."""
+    from langgraft.tokenizer.methods import apply
+
+    free(out)
+    known = language_of(code)
+    texts = texts_of(text, code) if text else []
+    with based(base) as folder, staged_folder(out) as staging:
+        extension = apply(
+            "merge", folder, (), staging, language=known, new_tokens=max_new_tokens, donor=donor, log=Log()
+        )
+        return _finish(folder, staging, texts, code, "merge", extension)
+
+
+def _finish(
+    base: Path, staging: Path, texts: list[str], code: str, method: str, extension: "Extension"
+) -> dict[str, Any]:
+    """Pin, prove and measure a new tokenizer folder, and write its summary."""
+    from langgraft.tokenizer.prove import write_pin
+
+    write_pin(staging)
+    result = _judge(base, staging, texts, code)
+    result["method"] = method
+    result["new_tokens"] = len(extension.tokens)
+    result["pre_tokenizer_repaired"] = extension.pre_tokenizer_repaired
+    write_json(staging / "summary.json", result)
+    Log().say(f"{len(extension.tokens):,} new tokens by method `{method}`")
     return result
+
+
+def compare_command(
+    base: str, extended: Path, donor: Path | None, text: Sequence[str], code: str, out: Path | None, sentences: int
+) -> dict[str, Any]:
+    """`langgraft tokenizer compare`: sentences side by side in the terminal, and as a page when `out` is given."""
+    from langgraft.tokenizer.compare import compare, terminal
+
+    if out is not None and out.exists():
+        raise RecipeError(f"{out} exists already; choose another file with -o, or delete it first")
+    known, texts = language_of(code), texts_of(text, code)
+    with based(base) as folder:
+        tokenizers = {"base": folder, **({"donor": donor} if donor is not None else {}), "extended": extended}
+        comparison = compare(tokenizers, texts, known, sentences=sentences)
+    for line in terminal(comparison):
+        Log().say(line)
+    if out is not None:
+        from langgraft.evaluation.cuts import write_page
+
+        write_page(comparison, known, out)
+        Log().say(f"wrote {out}")
+    return comparison.as_dict()
 
 
 def report_command(base: str, extended: Path, text: Sequence[str], code: str) -> dict[str, Any]:
@@ -121,13 +188,13 @@ def _judge(base: Path, extended: Path, texts: list[str], code: str) -> dict[str,
 
     known = language_of(code)
     gates = prove(base, extended, known, target_texts=texts[:2000])
-    return {
-        "gates": [gate.as_dict() for gate in gates],
-        "fertility": {
+    result: dict[str, Any] = {"gates": [gate.as_dict() for gate in gates]}
+    if texts:
+        result["fertility"] = {
             "base": fertility(base, texts, known).as_dict(),
             "extended": fertility(extended, texts, known).as_dict(),
-        },
-    }
+        }
+    return result
 
 
 def evaluate_command(

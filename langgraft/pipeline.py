@@ -228,6 +228,14 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
                 files = resolve(as_input(entry))
                 # Names are left out: where a file lies is not what it holds.
                 found[f"corpus.{side} {entry.path}"] = [identities(path) for path in files]
+    if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":
+        donor = Path(recipe.tokenizer.donor or "") / "tokenizer.json"
+        if recipe.tokenizer.donor is None or not donor.is_file():
+            what = (
+                "is not set" if recipe.tokenizer.donor is None else f"has no tokenizer.json ({recipe.tokenizer.donor})"
+            )
+            raise RecipeError(f"tokenizer.donor {what}; method `merge` needs the folder of a donor tokenizer")
+        found["tokenizer.donor"] = identities(donor)
     if stage.name == "surgery" and ":" in recipe.surgery.init:
         name = recipe.surgery.init.split(":")[0]
         try:

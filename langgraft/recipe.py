@@ -79,10 +79,14 @@ class Corpus(Section):
 class Tokenizer(Section):
     """Extend the base's tokenizer."""
 
-    method: Literal["continue", "none"] = "continue"
-    """`continue` learns further merges on top of the base's; `none` keeps the base's tokenizer."""
+    method: Literal["continue", "merge", "train", "added", "none"] = "continue"
+    """`continue` learns further merges on top of the base's; `merge` takes the tokens of `donor` that the language
+    needs; `train` trains a new tokenizer on the text and merges it; `added` lists tokens as added tokens, for
+    comparison only; `none` keeps the base's tokenizer."""
+    donor: str | None = None
+    """Folder of the donor tokenizer for `merge`: byte-level BPE, with a `tokenizer.json`."""
     new_tokens: int = Field(default=2048, ge=1)
-    """How many tokens to add."""
+    """How many tokens to add; for `merge`, at most."""
     max_token_characters: int = Field(default=12, ge=2)
     """Longest new token, in characters."""
     min_frequency: int = Field(default=5, ge=2)

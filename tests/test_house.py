@@ -39,6 +39,7 @@ METHOD_TABLES = {
     "langgraft.training.schedule:SCHEDULES": {"warmup", "decay", "minimum"},
     "langgraft.exporting.formats:EXPORTS": set(),
     "langgraft.corpus.readers:READERS": set(),
+    "langgraft.tokenizer.methods:METHODS": {"language", "new_tokens", "donor"},
 }
 
 

@@ -8,21 +8,25 @@ from langgraft.errors import GateError, RecipeError
 from langgraft.recipe import Recipe, Tokenizer
 from langgraft.runs import Inputs
 from langgraft.text import language
-from langgraft.tokenizer.extend import extend
-from langgraft.tokenizer.files import read_tokenizer, token_text, write_tokenizer
+from langgraft.tokenizer.files import read_tokenizer, token_text
 from langgraft.tokenizer.measure import fertility
+from langgraft.tokenizer.methods import apply
 from langgraft.tokenizer.prove import prove, write_pin
 
 SAMPLES = 60
 PROOF_DOCUMENTS = 2000
 
 
-def check(section: Tokenizer, recipe: Recipe) -> None:  # noqa: ARG001
+def check(section: Tokenizer, recipe: Recipe) -> None:
     """Say before anything runs what cannot work.
 
     Raises:
-        RecipeError: there would be no dev split to measure on.
+        RecipeError: there would be no dev split to measure on, or a donor that the method does not use.
     """
+    if section.donor is not None and section.method != "merge":
+        raise RecipeError(
+            f'tokenizer.donor is set, but method `{section.method}` uses none; set method = "merge" or remove it'
+        )
     if recipe.corpus.dev == 0:
         raise RecipeError("corpus.dev is 0, but the tokenizer stage measures on the dev split; hold out a document")
 
@@ -31,25 +35,23 @@ def run(section: Tokenizer, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Write `out/tokenizer`; raises GateError when a proof fails."""
     base, known, folder = inputs.base(), language(inputs.model.language), out / "tokenizer"
     text = inputs.folders["corpus"] / "text"
-    if section.method == "none":
-        write_tokenizer(read_tokenizer(base), base, folder)
-        new: list[str] = []
-        repaired = False
-    else:
-        extension = extend(
-            base,
-            (document.text for document in read_split(text, "target", "train")),
-            folder,
-            language=known,
-            new_tokens=section.new_tokens,
-            max_token_characters=section.max_token_characters,
-            min_frequency=section.min_frequency,
-            repair_marks=section.repair_marks,
-            log=inputs.log,
-        )
-        new, repaired = extension.tokens, extension.pre_tokenizer_repaired
-        if len(new) < section.new_tokens:
-            inputs.log.say(f"tokenizer: the text supports {len(new):,} new tokens, not {section.new_tokens:,}")
+    extension = apply(
+        section.method,
+        base,
+        (document.text for document in read_split(text, "target", "train")),
+        folder,
+        language=known,
+        new_tokens=section.new_tokens,
+        donor=Path(section.donor) if section.donor is not None else None,
+        max_token_characters=section.max_token_characters,
+        min_frequency=section.min_frequency,
+        repair_marks=section.repair_marks,
+        log=inputs.log,
+    )
+    new = extension.tokens
+    if len(new) < section.new_tokens and section.method != "none":
+        giver = "donor" if section.method == "merge" else "text"
+        inputs.log.say(f"tokenizer: the {giver} supports {len(new):,} new tokens, not {section.new_tokens:,}")
     write_pin(folder)
     dev = [document.text for document in read_split(text, "target", "dev")]
     source = _source_texts(text)
@@ -67,7 +69,7 @@ def run(section: Tokenizer, inputs: Inputs, out: Path) -> dict[str, Any]:
         "method": section.method,
         "new_tokens": len(new),
         "vocab_size": len(read_tokenizer(folder)["model"]["vocab"]),
-        "pre_tokenizer_repaired": repaired,
+        "pre_tokenizer_repaired": extension.pre_tokenizer_repaired,
         "sample": [token for token in readable if len(token) > 1 and "�" not in token][:SAMPLES],
         "gates": [gate.as_dict() for gate in gates],
         "dev": {"base": before.as_dict(), "adapted": after.as_dict()},

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langgraft.text import Language
 from langgraft.text import words as count_words
 from langgraft.tokenizer.files import load, token_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,21 @@ def fertility(folder: Path, texts: Sequence[str], language: Language) -> Fertili
 
 def pieces(folder: Path, text: str) -> list[str]:
     """The text cut into its tokens; bytes that are no character alone are shown as <E5>."""
-    tokenizer = load(folder)
-    shown = []
+    return [shown for shown, _ in cut(load(folder), text)]
+
+
+def cut(tokenizer: "Tokenizer", text: str) -> list[tuple[str, int]]:
+    """The text cut into its tokens, each as `pieces` shows it and with its length in bytes."""
+    found = []
     for token in tokenizer.encode(text, add_special_tokens=False).tokens:
         try:
             raw = token_bytes(token)
         except KeyError:
-            shown.append(token)
+            found.append((token, len(token.encode("utf-8"))))
             continue
         try:
-            shown.append(raw.decode("utf-8"))
+            shown = raw.decode("utf-8")
         except UnicodeDecodeError:
-            shown.append("".join(f"<{byte:02X}>" for byte in raw))
-    return shown
+            shown = "".join(f"<{byte:02X}>" for byte in raw)
+        found.append((shown, len(raw)))
+    return found

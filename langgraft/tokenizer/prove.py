@@ -181,6 +181,8 @@ def reachable(old_data: dict[str, Any], new_data: dict[str, Any], new: "Tokenize
     """Every new token is produced by some text: itself, or (half a character) a character or merge that needs it."""
     vocab = new_data["model"]["vocab"]
     added = [token for token in vocab if token not in old_data["model"]["vocab"]]
+    known = {token["content"] for token in old_data.get("added_tokens", [])}
+    listed = {t["content"]: t["id"] for t in new_data.get("added_tokens", []) if t["content"] not in known}
     whole, partial = {}, []
     for token in added:
         try:
@@ -199,8 +201,10 @@ def reachable(old_data: dict[str, Any], new_data: dict[str, Any], new: "Tokenize
         parts.setdefault("".join(merge), []).append(merge)
     needed = _ancestors(alive, parts)
     dead += [token for token in partial if vocab[token] not in used and token not in needed]
+    encodings = new.encode_batch_fast(list(listed), add_special_tokens=False)
+    dead += [token for token, encoding in zip(listed, encodings, strict=True) if encoding.ids != [listed[token]]]
     detail = f"first: {dead[0]!r}" if dead else ""
-    return Gate("no unreachable new token", not dead, f"{len(dead)} of {len(added):,}", "0", detail)
+    return Gate("no unreachable new token", not dead, f"{len(dead)} of {len(added) + len(listed):,}", "0", detail)
 
 
 def _ancestors(tokens: Iterable[str], parts: dict[str, list[list[str]]]) -> set[str]:
