@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from langgraft.store import read_json
 from langgraft.text import Language
 from langgraft.text import words as count_words
-from langgraft.tokenizer.files import load, token_bytes
+from langgraft.tokenizer.files import TOKENIZER, is_byte_fallback, load, piece_bytes, token_bytes
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ def fertility(folder: Path, texts: Sequence[str], language: Language) -> Fertili
 def pieces(folder: Path, text: str) -> list[str]:
     """The text cut into its tokens; bytes that are no character alone are shown as <E5>."""
     tokenizer = load(folder)
+    spell = piece_bytes if is_byte_fallback(read_json(Path(folder) / TOKENIZER)) else token_bytes
     shown = []
     for token in tokenizer.encode(text, add_special_tokens=False).tokens:
         try:
-            raw = token_bytes(token)
+            raw = spell(token)
         except KeyError:
             shown.append(token)
             continue
