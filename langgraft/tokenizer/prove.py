@@ -323,7 +323,11 @@ def model_ids(base: Path, extended: Path, texts: Sequence[str]) -> Gate:
     name = "tokenizer.model gives the same ids"
     if not (Path(extended) / MODEL).is_file():
         return Gate(name, False, "no tokenizer.model", "0", "the base has one; write the extension's")
-    differ = [text for text, same in zip(texts, _models_agree(extended, texts), strict=True) if not same]
+    try:
+        agree = _models_agree(extended, texts)
+    except (RuntimeError, OSError) as error:  # what the library raises for a file that it does not take
+        return Gate(name, False, "does not load", "0", str(error).splitlines()[0])
+    differ = [text for text, same in zip(texts, agree, strict=True) if not same]
     by_base = [text for text, same in zip(differ, _models_agree(base, differ), strict=True) if not same]
     wrong = [text for text in differ if text not in set(by_base)]
     detail = f"first: {wrong[0][:40]!r}" if wrong else ""
