@@ -75,3 +75,16 @@ def test_gguf_without_llama_cpp_is_refused_at_once(
         assert done.code == 2
         assert sentence in done.sentence()
         assert not (tmp_path / "runs").exists()
+
+
+def test_gguf_of_a_sentencepiece_base_is_refused_at_once(finished: Finished, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "tokenizer.json").write_text('{"model": {"type": "BPE", "byte_fallback": true, "vocab": {}, "merges": []}}')
+    settings = ["--set", 'export.to=["gguf"]', "--set", f'model.base="{base}"']
+    done = langgraft("run", finished.recipe, "--runs", tmp_path / "runs", *settings)
+    assert done.code == 2
+    assert "is a SentencePiece tokenizer, which langgraft cannot write as GGUF" in done.sentence()
+    assert not (tmp_path / "runs").exists()
