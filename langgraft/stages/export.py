@@ -12,17 +12,18 @@ from langgraft.exporting.parity_lines import parity_lines
 from langgraft.exporting.reload import reload_check
 from langgraft.recipe import Export, Recipe
 from langgraft.runs import Inputs
+from langgraft.store import read_json
 
 KL_TEXTS = 10
 RELOAD_TEXTS = 20
 KL_BOUNDS = {"f16": 1e-3, "q8_0": 0.05}
 
 
-def check(section: Export, recipe: Recipe) -> None:  # noqa: ARG001
+def check(section: Export, recipe: Recipe) -> None:
     """Say before anything runs what cannot work.
 
     Raises:
-        RecipeError: GGUF is asked for in no format.
+        RecipeError: GGUF is asked for in no format, or for a base whose tokenizer cannot be written as GGUF.
         InputError: there are fewer lines to check parity on than asked for.
         LanggraftError: a GGUF file is asked for, and llama-cpp-python, which proves it, is not installed.
     """
@@ -31,6 +32,16 @@ def check(section: Export, recipe: Recipe) -> None:  # noqa: ARG001
         raise RecipeError('export.quant is empty, so there is no GGUF file to write; name formats such as ["f16"]')
     if "gguf" in section.to:
         library()
+        _check_family(Path(recipe.model.base).expanduser() / "tokenizer.json")
+
+
+def _check_family(path: Path) -> None:
+    """Refuse a SentencePiece base (where it is a folder) now rather than after the training."""
+    model = read_json(path).get("model") if path.is_file() else None
+    if isinstance(model, dict) and model.get("byte_fallback"):
+        raise RecipeError(
+            f"{path} is a SentencePiece tokenizer, which langgraft cannot write as GGUF; leave `gguf` out of export.to"
+        )
 
 
 def run(section: Export, inputs: Inputs, out: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from langgraft.errors import GateError, RecipeError
 from langgraft.recipe import Recipe, Tokenizer
 from langgraft.runs import Inputs
 from langgraft.text import language
-from langgraft.tokenizer.files import read_tokenizer, token_text
+from langgraft.tokenizer.files import read_tokenizer, spelling
 from langgraft.tokenizer.measure import fertility
 from langgraft.tokenizer.methods import apply
 from langgraft.tokenizer.prove import prove, write_pin
@@ -64,7 +64,8 @@ def run(section: Tokenizer, inputs: Inputs, out: Path) -> dict[str, Any]:
         raise GateError(f"the extended tokenizer is not safe to use: {'; '.join(failed)}; see {out} and the log")
     before, after = fertility(base, dev, known), fertility(folder, dev, known)
     inputs.log.say(f"tokenizer: {1 - after.tokens / before.tokens:.1%} fewer tokens on the dev split")
-    readable = [token_text(token) for token in new]
+    spell = spelling(read_tokenizer(folder))
+    readable = [spell(token).decode("utf-8", "replace") for token in new]
     return {
         "method": section.method,
         "new_tokens": len(new),

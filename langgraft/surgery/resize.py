@@ -21,7 +21,7 @@ from langgraft.errors import ModelError, RecipeError, TokenizerError
 from langgraft.methods import check_options, resolve
 from langgraft.store import read_json, staged_folder, write_json
 from langgraft.surgery.init import INITS
-from langgraft.tokenizer.files import byte_spelling, next_id, read_tokenizer, without_pre_tokenizer
+from langgraft.tokenizer.files import SPACE, byte_spelling, family, next_id, read_tokenizer, without_pre_tokenizer
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
@@ -191,7 +191,11 @@ def new_token_pieces(base: Path, tokenizer: Path) -> tuple[list[list[int]], int]
     if start < first or [i for i, _ in added] != list(range(start, start + len(added))):
         raise TokenizerError(f"the new ids of {tokenizer} must run from {first:,} without holes")
     spelled = new_data["model"]["vocab"]
-    words = [token if token in spelled else byte_spelling(token) for _, token in added]
+    fallback = family(old_data) == "byte-fallback"
+    words = [
+        token if token in spelled else token.replace(" ", SPACE) if fallback else byte_spelling(token)
+        for _, token in added
+    ]
     encodings = without_pre_tokenizer(old_data).encode_batch(words, add_special_tokens=False)
     return [encoding.ids for encoding in encodings], start
 

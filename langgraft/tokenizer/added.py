@@ -12,7 +12,7 @@ from langgraft.progress import Log
 from langgraft.store import read_json
 from langgraft.text import Language
 from langgraft.tokenizer.extend import Extension, extend
-from langgraft.tokenizer.files import next_id, read_tokenizer, token_bytes, write_tokenizer
+from langgraft.tokenizer.files import next_id, read_byte_level, token_bytes, write_tokenizer
 
 WARNING = (
     "warning: method `added` is for comparison only; added tokens are matched before BPE and inside words, and "
@@ -52,7 +52,7 @@ def added(
             log=log,
         )
     whole = [token for token in learned.tokens if _text(token) is not None][:new_tokens]
-    data = read_tokenizer(base)
+    data = read_byte_level(base)
     path = base / "config.json"
     extension = Extension(next_id(data, read_json(path) if path.is_file() else {}), whole)
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)

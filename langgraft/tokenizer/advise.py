@@ -22,7 +22,7 @@ from langgraft.text import Language
 from langgraft.text import language as language_of
 from langgraft.tokenizer.cost import Cost, cost, model_size
 from langgraft.tokenizer.extend import Extension, extend
-from langgraft.tokenizer.files import from_data, load, read_tokenizer
+from langgraft.tokenizer.files import from_data, load, read_byte_level
 from langgraft.tokenizer.judge import RARE, RARE_SHARE, Evidence, Finding, Point, evidence, judge, times_source
 from langgraft.tokenizer.measure import Fertility, fertility
 from langgraft.tokenizer.scope import Scope
@@ -216,7 +216,7 @@ class Prefixes:
     def __init__(self, base: Path, folder: Path, extension: Extension) -> None:
         self.base = load(base)
         self.extension = extension
-        self.data = read_tokenizer(folder)
+        self.data = read_byte_level(folder)
         model = self.data["model"]
         new = set(extension.tokens)
         self._vocab = {token: i for token, i in model["vocab"].items() if token not in new}

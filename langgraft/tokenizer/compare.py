@@ -11,7 +11,7 @@ import regex
 
 from langgraft.errors import TokenizerError
 from langgraft.text import Language
-from langgraft.tokenizer.files import load, read_tokenizer
+from langgraft.tokenizer.files import load, read_byte_level
 from langgraft.tokenizer.measure import cut, fertility
 
 SENTENCE_END = regex.compile(r"(?<=[.!?])\s+|(?<=[。！？।॥؟۔])\s*|\n+")
@@ -55,7 +55,7 @@ def compare(
     if not any(text.strip() for text in texts):
         raise TokenizerError("there is no text to compare the tokenizers on")
     for folder in tokenizers.values():
-        read_tokenizer(folder)
+        read_byte_level(folder)
     loaded = {name: load(folder) for name, folder in tokenizers.items()}
     totals: dict[str, dict[str, float]] = {}
     for name, folder in tokenizers.items():

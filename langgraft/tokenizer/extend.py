@@ -1,4 +1,4 @@
-"""Continued BPE: learn further merges on top of a byte-level BPE tokenizer.
+"""Continued BPE: learn further merges on top of a BPE tokenizer, byte-level or with byte fallback.
 
 The corpus's pre-tokens are encoded with the base, every resulting unit becomes one private code point, and
 the Rust `BpeTrainer` learns merges over those. Mapped back they are appended: old merges first, then the new
@@ -9,6 +9,9 @@ A unit is a run of base tokens whose ends fall on character boundaries. A charac
 several tokens becomes two private symbols, head and tail, that occur only together: joining them is itself a
 merge the trainer ranks by frequency ("complete this character"), and no merge can ever cross into half a
 character. Units outside the language's scope end the word, so no merge can leak.
+
+SentencePiece's BPE cannot join byte tokens: there, completing a character makes the character itself a piece, and
+`pieces` turns the learned pieces into merges.
 
 Source: byte-pair encoding as in Sennrich et al. 2016 (arXiv 1508.07909), continued as TRAPS 2-3 describe.
 """
@@ -27,13 +30,16 @@ from langgraft.progress import Log
 from langgraft.store import read_json
 from langgraft.text import Language
 from langgraft.tokenizer.files import (
+    family,
     from_data,
     next_id,
     read_tokenizer,
+    spelling,
     token_bytes,
     without_pre_tokenizer,
     write_tokenizer,
 )
+from langgraft.tokenizer.pieces import choose_pieces, words_in
 from langgraft.tokenizer.pretokenizer import repair
 from langgraft.tokenizer.scope import Scope
 
@@ -70,7 +76,7 @@ def extend(
     merge must occur in `texts`. Fewer tokens than asked are learned when the text supports no more.
 
     Raises:
-        TokenizerError: the base is not byte-level BPE, `texts` hold nothing of the language's scripts, or
+        TokenizerError: the base is no BPE that can be extended, `texts` hold nothing of the language's scripts, or
             `new_tokens` is below 1.
     """
     if new_tokens < 1:
@@ -97,7 +103,12 @@ def extend(
     surplus = max(200, new_tokens // 2)
     while True:
         merges = learn(units, runs, new_tokens + surplus, min_frequency=min_frequency)
-        choose(data, extension, units.expand(merges), new_tokens, max_token_characters)
+        if units.fallback:
+            extension.tokens, extension.merges = choose_pieces(
+                data, units.complete(merges), new_tokens, max_token_characters, extension.first_id, scope
+            )
+        else:
+            choose(data, extension, units.expand(merges), new_tokens, max_token_characters)
         if len(extension.tokens) == new_tokens or len(merges) < new_tokens + surplus:
             break
         surplus *= 4  # many were too long to keep: the text may support more
@@ -107,19 +118,21 @@ def extend(
 
 
 def count_words(data: dict[str, Any], texts: Iterable[str], scope: Scope, *, log: Log | None = None) -> Counter[str]:
-    """Count the pre-tokens (spelled in the byte alphabet) of `texts` that hold a character in scope."""
+    """Count the pre-tokens (spelled as the base spells them) of `texts` that hold a character in scope."""
     tokenizer = from_data(data)
     normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
-    if pre_tokenizer is None:
+    spell, fallback = spelling(data), family(data) == "byte-fallback"
+    if pre_tokenizer is None and not fallback:
         raise TokenizerError("the base has no pre-tokenizer; only byte-level BPE can be extended")
     counts: Counter[str] = Counter()
     for done, text in enumerate(texts, 1):
         if normalizer is not None:
             text = normalizer.normalize_str(text)
-        counts.update([piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)])
+        pieces = [text] if pre_tokenizer is None else [piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)]
+        counts.update([word for piece in pieces for word in words_in(piece)] if fallback else pieces)
         if log is not None and done % 50_000 == 0:
             log.say(f"counting words: {done:,} documents, {len(counts):,} distinct")
-    inside = {p: n for p, n in counts.items() if scope.touches(token_bytes(p).decode("utf-8", "replace"))}
+    inside = {p: n for p, n in counts.items() if scope.touches(spell(p).decode("utf-8", "replace"))}
     return Counter(inside)
 
 
@@ -144,6 +157,8 @@ class Units:
 
     def __init__(self, data: dict[str, Any], scope: Scope) -> None:
         self.scope = scope
+        self.fallback = family(data) == "byte-fallback"
+        self.spell = spelling(data)
         self.bpe = without_pre_tokenizer(data)
         self.tokens: dict[int, str] = {i: token for token, i in data["model"]["vocab"].items()}
         self.names: list[str] = []  # of the symbol FIRST_SYMBOL + position: a token, or HEAD or TAIL and the character
@@ -187,7 +202,7 @@ class Units:
         tokens = (*unit.tokens, self.tokens[i])
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
-            text = decoder.decode(b"".join(map(token_bytes, tokens)))
+            text = decoder.decode(b"".join(map(self.spell, tokens)))
         except UnicodeDecodeError:
             new = self._broken
         else:
@@ -199,7 +214,7 @@ class Units:
     def _symbols(self, tokens: tuple[str, ...], text: str) -> str:
         if not self.usable(tokens, text):
             return ""
-        whole = "".join(tokens)
+        whole = text if self.fallback and len(tokens) > 1 else "".join(tokens)
         if len(tokens) == 1:
             return self._symbol_of(whole)
         self.pieces.setdefault(whole, tokens)
@@ -221,6 +236,8 @@ class Units:
             return text == " " or self.scope.holds(letters)
         if len(letters) != 1 or not self.scope.holds(letters):
             return False
+        if self.fallback:
+            return letters == text  # the character becomes a piece of its own
         prefix = token_bytes(tokens[0])
         for token in tokens[1:-1]:
             prefix += token_bytes(token)
@@ -238,6 +255,11 @@ class Units:
                     first += token
             else:
                 yield left, right
+
+    def complete(self, merges: Iterable[tuple[str, str]]) -> Iterator[str]:
+        """Turn learned merges into SentencePiece pieces, in order."""
+        for left, right in merges:
+            yield left.removeprefix(HEAD) if left.startswith(HEAD) else left + right
 
 
 def learn(units: Units, runs: Counter[str], count: int, *, min_frequency: int) -> list[tuple[str, str]]:

@@ -3,21 +3,25 @@
 import copy
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from langgraft.base import copy_tokenizer_files, tokenizer_size
 from langgraft.errors import TokenizerError
-from langgraft.store import read_json, write_json
+from langgraft.store import atomic_write, read_json, write_json
+from langgraft.tokenizer.spm_model import MODEL, extended_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER = "tokenizer.json"
+SPACE = "▁"  # how SentencePiece writes a space
+Family = Literal["byte-level", "byte-fallback"]
 
 
 def read_tokenizer(folder: Path) -> dict[str, Any]:
-    """Read `tokenizer.json` of a byte-level BPE tokenizer.
+    """Read `tokenizer.json` of a tokenizer that can be extended: BPE, byte-level or with byte fallback.
 
     Raises:
         TokenizerError: there is none, or it is of another family.
@@ -30,9 +34,10 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
     if not isinstance(model, dict) or "vocab" not in model:
         raise TokenizerError(f"{path} is no tokenizer.json (it has no model with a vocabulary); save the base's again")
     kind = model.get("type") or ("BPE" if "merges" in model else "unknown")  # old files leave the type out
-    if kind != "BPE" or model.get("byte_fallback") or not is_byte_level(data):
+    if kind != "BPE" or not (is_byte_fallback(data) or (is_byte_level(data) and not model.get("byte_fallback"))):
         raise TokenizerError(
-            f"{path} is a {kind} tokenizer without byte-level pre-tokenization; only byte-level BPE can be extended"
+            f"{path} is a {kind} tokenizer without byte-level pre-tokenization or byte tokens; "
+            "only byte-level BPE and BPE with byte fallback can be extended"
         )
     merges = model["merges"]
     if merges and isinstance(merges[0], str):
@@ -47,11 +52,46 @@ def is_byte_level(data: dict[str, Any]) -> bool:
     return any(part.get("type") == "ByteLevel" for part in parts)
 
 
+def is_byte_fallback(data: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json is SentencePiece's BPE: spaces written as ▁, byte tokens such as <0xE5>."""
+    model = data["model"]
+    steps = json.dumps([data.get("normalizer"), data.get("pre_tokenizer")], ensure_ascii=False)
+    return (
+        bool(model.get("byte_fallback")) and "<0x00>" in model["vocab"] and SPACE in steps and not is_byte_level(data)
+    )
+
+
+def family(data: dict[str, Any]) -> Family:
+    """The family of a tokenizer.json that `read_tokenizer` has read."""
+    return "byte-fallback" if is_byte_fallback(data) else "byte-level"
+
+
+def read_byte_level(folder: Path) -> dict[str, Any]:
+    """Read `tokenizer.json` of a byte-level BPE tokenizer, and no other.
+
+    Raises:
+        TokenizerError: there is none, or it is of another family.
+    """
+    data = read_tokenizer(folder)
+    if family(data) != "byte-level":
+        raise TokenizerError(
+            f"{Path(folder) / TOKENIZER} is SentencePiece BPE, and this needs byte-level BPE; "
+            "SentencePiece bases are extended with method `continue`"
+        )
+    return data
+
+
+def spelling(data: dict[str, Any]) -> Callable[[str], bytes]:
+    """The function that turns a token of this tokenizer into its bytes: `token_bytes` or `piece_bytes`."""
+    return piece_bytes if family(data) == "byte-fallback" else token_bytes
+
+
 def write_tokenizer(data: dict[str, Any], base: Path, out: Path) -> None:
     """Write a changed `tokenizer.json` into `out`, with the base's other tokenizer files.
 
-    The class in tokenizer_config.json becomes PreTrainedTokenizerFast: transformers' model-specific classes
-    rebuild parts of the pipeline from code and change ids.
+    A SentencePiece base's `tokenizer.model` gets the same new pieces. The class in
+    tokenizer_config.json becomes PreTrainedTokenizerFast: transformers' model-specific classes rebuild parts of
+    the pipeline from code and change ids.
     """
     out.mkdir(parents=True, exist_ok=True)
     copy_tokenizer_files(base, out)
@@ -60,7 +100,23 @@ def write_tokenizer(data: dict[str, Any], base: Path, out: Path) -> None:
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
     config.pop("auto_map", None)
     write_json(path, config)
-    write_json(out / TOKENIZER, data)
+    write_json(out / TOKENIZER, with_added_tokens(data))
+    if family(data) == "byte-fallback" and (base / MODEL).is_file():
+        atomic_write(out / MODEL, extended_model(base / MODEL, data))
+
+
+def with_added_tokens(data: dict[str, Any]) -> dict[str, Any]:
+    """Give added tokens that the vocabulary has outgrown an entry in it.
+
+    `tokenizers` numbers an added token that the vocabulary lacks anew, behind the highest id, when it loads.
+    """
+    vocab = data["model"]["vocab"]
+    top = max(vocab.values(), default=-1)
+    missing = {t["content"]: t["id"] for t in data.get("added_tokens", []) if t["content"] not in vocab}
+    if not any(i < top for i in missing.values()):
+        return data
+    whole = dict(sorted({**vocab, **missing}.items(), key=lambda item: item[1]))
+    return {**data, "model": {**data["model"], "vocab": whole}}
 
 
 def load(folder: Path) -> "Tokenizer":
@@ -113,6 +169,13 @@ def token_bytes(token: str) -> bytes:
         KeyError: the token is not spelled in the byte alphabet (an added token).
     """
     return bytes(map(byte_alphabet()[1].__getitem__, token))
+
+
+def piece_bytes(piece: str) -> bytes:
+    """The bytes that a SentencePiece piece stands for: `<0xE5>` one byte, ▁ a space."""
+    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace(SPACE, " ").encode("utf-8")
 
 
 def byte_spelling(text: str) -> str:

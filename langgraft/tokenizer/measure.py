@@ -1,13 +1,14 @@
 """Fertility and its relatives: what a tokenizer makes text cost."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langgraft.store import read_json
 from langgraft.text import Language
 from langgraft.text import words as count_words
-from langgraft.tokenizer.files import load, token_bytes
+from langgraft.tokenizer.files import TOKENIZER, is_byte_fallback, load, piece_bytes, token_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -48,15 +49,19 @@ def fertility(folder: Path, texts: Sequence[str], language: Language) -> Fertili
 
 def pieces(folder: Path, text: str) -> list[str]:
     """The text cut into its tokens; bytes that are no character alone are shown as <E5>."""
-    return [shown for shown, _ in cut(load(folder), text)]
+    byte_fallback = is_byte_fallback(read_json(Path(folder) / TOKENIZER))
+    return [shown for shown, _ in cut(load(folder), text, piece_bytes if byte_fallback else token_bytes)]
 
 
-def cut(tokenizer: "Tokenizer", text: str) -> list[tuple[str, int]]:
-    """The text cut into its tokens, each as `pieces` shows it and with its length in bytes."""
+def cut(tokenizer: "Tokenizer", text: str, spell: Callable[[str], bytes] = token_bytes) -> list[tuple[str, int]]:
+    """The text cut into its tokens, each as `pieces` shows it and with its length in bytes.
+
+    `spell` gives the bytes of a token of this tokenizer's family.
+    """
     found = []
     for token in tokenizer.encode(text, add_special_tokens=False).tokens:
         try:
-            raw = token_bytes(token)
+            raw = spell(token)
         except KeyError:
             found.append((token, len(token.encode("utf-8"))))
             continue

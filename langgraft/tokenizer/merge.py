@@ -24,7 +24,7 @@ from langgraft.tokenizer.extend import BATCH, Extension, append
 from langgraft.tokenizer.files import (
     from_data,
     next_id,
-    read_tokenizer,
+    read_byte_level,
     token_bytes,
     without_pre_tokenizer,
     write_tokenizer,
@@ -70,7 +70,7 @@ def merge(
 
 def prepared(base: Path, language: Language, *, repair_marks: bool) -> tuple[dict[str, Any], bool]:
     """The base's tokenizer.json, its pre-tokenizer mended where `language` needs it, and whether it was."""
-    data = read_tokenizer(base)
+    data = read_byte_level(base)
     if not repair_marks or not language.marks or data.get("pre_tokenizer") is None:
         return data, False
     fixed = repair(data["pre_tokenizer"])
@@ -86,7 +86,7 @@ def read_donor(folder: Path) -> dict[str, Any]:
         TokenizerError: there is none, or it is not byte-level BPE.
     """
     try:
-        return read_tokenizer(folder)
+        return read_byte_level(folder)
     except TokenizerError as error:
         raise TokenizerError(
             f"the donor cannot be merged: {error}; use a byte-level BPE donor, or learn from text with `train`"

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 from langgraft.errors import TokenizerError
 from langgraft.store import read_json, write_json
 from langgraft.text import Language
-from langgraft.tokenizer.files import load, read_tokenizer, token_bytes
+from langgraft.tokenizer.files import family, from_data, load, read_tokenizer, token_bytes
+from langgraft.tokenizer.pieces import unreachable
 from langgraft.tokenizer.scope import Scope
+from langgraft.tokenizer.spm_model import (
+    CONTROL,
+    MODEL,
+    NORMAL,
+    UNUSED,
+    USER_DEFINED,
+    lowest_score,
+    processor,
+    read_model,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -74,12 +85,12 @@ def prove(
     must keep their ids.
 
     Raises:
-        TokenizerError: a folder holds no byte-level BPE tokenizer.
+        TokenizerError: a folder holds no BPE tokenizer that can be extended.
     """
     scope = Scope(language.scripts)
     old_data, new_data = read_tokenizer(base), read_tokenizer(extended)
     old, new = load(base), load(extended)
-    return [
+    gates = [
         old_ids(old_data, new_data),
         old_merges_first(old_data, new_data),
         outside_scope(old, new, scope),
@@ -88,6 +99,10 @@ def prove(
         lossless(old, new, [*PINNED, *target_texts, *fuzzed(fuzz, scope, seed)]),
         loads_alike(extended, new, [*PINNED, *target_texts[:200]]),
     ]
+    if family(old_data) == "byte-fallback" and (Path(base) / MODEL).is_file():
+        texts = [*PINNED, *target_texts, *source_texts, *fuzzed(fuzz, scope, seed)]
+        gates += [model_pieces(base, extended, new_data), model_ids(base, extended, texts)]
+    return gates
 
 
 def old_ids(old: dict[str, Any], new: dict[str, Any]) -> Gate:
@@ -96,6 +111,10 @@ def old_ids(old: dict[str, Any], new: dict[str, Any]) -> Gate:
     added = {token["content"]: token for token in new.get("added_tokens", [])}
     moved += [token["content"] for token in old.get("added_tokens", []) if added.get(token["content"]) != token]
     ids = {**new["model"]["vocab"], **{content: token["id"] for content, token in added.items()}}
+    loaded = from_data(new).get_vocab(with_added_tokens=True)
+    moved += [
+        content for content, token in added.items() if loaded.get(content) != token["id"] and content not in moved
+    ]
     doubled = len(ids) - len(set(ids.values()))
     bad = len(moved) + doubled
     detail = f"first: {moved[0]!r}" if moved else f"{doubled} ids used twice" if doubled else ""
@@ -180,9 +199,13 @@ def _batched(texts: Iterable[str]) -> Iterator[list[str]]:
 def reachable(old_data: dict[str, Any], new_data: dict[str, Any], new: "Tokenizer", scope: Scope) -> Gate:
     """Every new token is produced by some text: itself, or (half a character) a character or merge that needs it."""
     vocab = new_data["model"]["vocab"]
-    added = [token for token in vocab if token not in old_data["model"]["vocab"]]
     known = {token["content"] for token in old_data.get("added_tokens", [])}
     listed = {t["content"]: t["id"] for t in new_data.get("added_tokens", []) if t["content"] not in known}
+    added = [token for token in vocab if not (token in old_data["model"]["vocab"] or token in known or token in listed)]
+    if family(new_data) == "byte-fallback":
+        dead = unreachable(new_data, added)
+        detail = f"first: {dead[0]!r}" if dead else ""
+        return Gate("no unreachable new token", not dead, f"{len(dead)} of {len(added):,}", "0", detail)
     whole, partial = {}, []
     for token in added:
         try:
@@ -269,6 +292,57 @@ def loads_alike(folder: Path, new: "Tokenizer", texts: Sequence[str]) -> Gate:
     wrong = [text for text, ids, wanted in zip(texts, found, expected, strict=True) if ids != wanted]
     detail = f"first: {wrong[0][:40]!r}" if wrong else ""
     return Gate(name, not wrong, f"{len(wrong)} of {len(texts)} differ", "0", detail)
+
+
+def model_pieces(base: Path, extended: Path, data: dict[str, Any]) -> Gate:
+    """tokenizer.model keeps the base's pieces as they are; new ones are ordinary, with scores that fall below them."""
+    name, path = "tokenizer.model: old pieces first, new ones below", Path(extended) / MODEL
+    if not path.is_file():
+        return Gate(name, False, "no tokenizer.model", "0", "the base has one; write the extension's")
+    old, new = read_model(Path(base) / MODEL), read_model(path)
+    added = {token["content"]: token["id"] for token in data.get("added_tokens", [])}
+    ordinary = {token: i for token, i in data["model"]["vocab"].items() if token not in added}
+    count, score = len(old.pieces), lowest_score(old)
+    there = {piece.piece: i for i, piece in enumerate(new.pieces)}
+    wrong = [a.piece for a, b in zip(old.pieces, new.pieces, strict=False) if a != b]
+    wrong += [token for token, i in ordinary.items() if there.get(token) != i]
+    for piece in new.pieces[count:]:
+        if piece.piece in ordinary:
+            good = piece.type == NORMAL and piece.score < score
+            score = piece.score
+        else:
+            good = piece.type == UNUSED or (
+                piece.type in (CONTROL, USER_DEFINED) and there[piece.piece] == added.get(piece.piece)
+            )
+        wrong += [] if good else [piece.piece]
+    return Gate(name, not wrong, f"{len(wrong)} wrong", "0", f"first: {wrong[0]!r}" if wrong else "")
+
+
+def model_ids(base: Path, extended: Path, texts: Sequence[str]) -> Gate:
+    """The SentencePiece library, with tokenizer.model, gives the ids of tokenizer.json.
+
+    Texts on which the base's own two files differ (names of special tokens written as text) are counted apart.
+    """
+    name = "tokenizer.model gives the same ids"
+    if not (Path(extended) / MODEL).is_file():
+        return Gate(name, False, "no tokenizer.model", "0", "the base has one; write the extension's")
+    try:
+        agree = _models_agree(extended, texts)
+    except (RuntimeError, OSError) as error:  # what the library raises for a file that it does not take
+        return Gate(name, False, "does not load", "0", str(error).splitlines()[0])
+    differ = [text for text, same in zip(texts, agree, strict=True) if not same]
+    by_base = [text for text, same in zip(differ, _models_agree(base, differ), strict=True) if not same]
+    wrong = [text for text in differ if text not in set(by_base)]
+    detail = f"first: {wrong[0][:40]!r}" if wrong else ""
+    if by_base and not wrong:
+        detail = f"{len(by_base)} more differ in the base itself"
+    return Gate(name, not wrong, f"{len(wrong)} of {len(texts):,} differ", "0", detail)
+
+
+def _models_agree(folder: Path, texts: Sequence[str]) -> list[bool]:
+    slow = processor(Path(folder) / MODEL)
+    encodings = load(folder).encode_batch_fast(list(texts), add_special_tokens=False)
+    return [slow.encode(text) == encoding.ids for text, encoding in zip(texts, encodings, strict=True)]
 
 
 def write_pin(folder: Path) -> None:

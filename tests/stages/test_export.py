@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from command import Finished, langgraft
+from pico import pico_recipe
 
+from langgraft.errors import RecipeError
 from langgraft.exporting import llamacpp
+from langgraft.recipe import load_recipe
 from langgraft.stages import export as stage
 
 
@@ -75,3 +78,12 @@ def test_gguf_without_llama_cpp_is_refused_at_once(
         assert done.code == 2
         assert sentence in done.sentence()
         assert not (tmp_path / "runs").exists()
+
+
+def test_gguf_of_a_sentencepiece_base_is_refused_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE", "byte_fallback": true, "vocab": {}}}')
+    recipe = load_recipe(pico_recipe(tmp_path, tmp_path, gguf=True))
+    assert recipe.export is not None
+    with pytest.raises(RecipeError, match="is a SentencePiece tokenizer, which langgraft cannot write as GGUF"):
+        stage.check(recipe.export, recipe)
