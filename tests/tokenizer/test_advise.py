@@ -149,7 +149,9 @@ def test_nothing_to_learn(base: Path) -> None:
 def test_a_dense_script_is_judged_by_bytes(base: Path) -> None:
     texts = ["".join(parts) for parts in itertools.product(CANTONESE, repeat=4)]
     advice = advise(base, texts, language=language("yue"), sizes=SIZES)
-    assert advice.verdict == "cost"
+    # Every token pays here, but half of so few are mere steps to a whole character, and so too rare to learn.
+    assert advice.verdict == "no"
+    assert "fewer than 100 times" in advice.reasons[-1]
     assert advice.times_source == pytest.approx(advice.source.bytes_per_token / advice.target.bytes_per_token)
     assert advice.reasons[0].startswith("A token of Cantonese holds")
 
