@@ -404,7 +404,7 @@ def _judged(result: dict[str, Any], as_json: bool) -> None:
     """Print a result with gates; exit 1 when one failed."""
     width = max((len(gate["name"]) for gate in result["gates"]), default=0)
     for gate in result["gates"]:
-        mark = "pass" if gate["passed"] else "FAIL"
+        mark = ("note" if gate["bound"] == "none" else "pass") if gate["passed"] else "FAIL"
         detail = f"  ({gate['detail']})" if gate["detail"] else ""
         _say(f"{mark}  {gate['name']:<{width}}  {gate['value']}{detail}")
     if seen := result.get("occurrences"):
