@@ -305,7 +305,7 @@ def _judge(
     )
     old, new = load(base), load(extended)
     result: dict[str, Any] = {
-        "gates": [*(gate.as_dict() for gate in gates), *_llamacpp(extended, texts)],
+        "gates": [*(gate.as_dict() for gate in gates), *_llamacpp(base, extended, texts)],
         "changed_code_points": changed_code_points(old, new, Scope(known.scripts)),
     }
     if texts:
@@ -317,14 +317,14 @@ def _judge(
     return result
 
 
-def _llamacpp(tokenizer: Path, texts: list[str]) -> list[dict[str, Any]]:
+def _llamacpp(base: Path, tokenizer: Path, texts: list[str]) -> list[dict[str, Any]]:
     """Whether llama.cpp, where it is installed, gives the same ids."""
     if importlib.util.find_spec("llama_cpp") is None:
         Log().say(f"llama.cpp gives the same token ids: {NO_LLAMA_CPP}")
         return []
     from langgraft.exporting.pre_rates import tokenizer_gate
 
-    return [tokenizer_gate(tokenizer, texts)]
+    return [tokenizer_gate(tokenizer, texts, base=base)]
 
 
 @dataclass(frozen=True)

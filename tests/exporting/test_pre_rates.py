@@ -150,6 +150,14 @@ def test_the_gate_fails_when_llamacpp_disagrees(
     write = pre_rates.write_vocabulary
     monkeypatch.setattr(pre_rates, "write_vocabulary", lambda *a, **_: write(*a, pre="gpt-2"))
     assert not tokenizer_gate(folder)["passed"]
+    own = tokenizer_gate(folder, base=folder)
+    assert own["passed"]
+    assert own["detail"].endswith(" more differ in the base itself")
+    right = folder_of(greedy, tmp_path / "base", SMOLLM)
+    monkeypatch.setattr(
+        pre_rates, "write_vocabulary", lambda *a, **_: write(*a, pre="gpt-2" if a[0] == folder else None)
+    )
+    assert not tokenizer_gate(folder, base=right)["passed"]
 
 
 @needs_llamacpp
