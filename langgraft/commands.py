@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langgraft.base import locate, materialise, tokenizer_folder
-from langgraft.corpus.document import Input, Report
-from langgraft.corpus.readers import read
-from langgraft.errors import CorpusError, RecipeError
+from langgraft.corpus.stream import Learning, stream, texts_of
+from langgraft.errors import RecipeError
 from langgraft.methods import suggest
 from langgraft.progress import Log
 from langgraft.runs import versions
@@ -86,20 +85,6 @@ def free(out: Path) -> None:
         raise RecipeError(f"{out} exists already; choose another folder with -o, or delete it first")
 
 
-def texts_of(paths: Sequence[str], code: str) -> list[str]:
-    """All texts of some inputs.
-
-    Raises:
-        CorpusError: an input cannot be read, or there is no text.
-    """
-    texts = [
-        document.text for document in read([Input(path) for path in paths], code, Report()) if document.text.strip()
-    ]
-    if not texts:
-        raise CorpusError(f"there is no text in {', '.join(paths)}")
-    return texts
-
-
 def extend_command(
     base: str,
     corpus: Sequence[str],
@@ -129,26 +114,20 @@ def extend_command(
             f"{known.name} is written in {shared[0]} letters, as the base's own language is, so new tokens may change "
             "how that is cut; give --source text, so that it is kept within --max-changed-source"
         )
-    texts, source_texts = texts_of(corpus, code), texts_of(source, "en") if source else []
-    (train, held_out), (source_train, source_held) = _held_out(texts), _held_out(source_texts)
+    train, source_train = Learning(stream(corpus, code)), Learning(stream(source, "en") if source else ())
+    source_learned = list(source_train)
     with tokenizer_base(base) as folder, staged_folder(out) as staging:
         options: dict[str, Any] = {
             "vocab_size": vocab_size,
             "workers": workers,
             "log": Log(),
-            "source_texts": source_train,
+            "source_texts": source_learned,
         }
         options["max_changed_source"] = max_changed_source if shared and source else None
         extension = apply(method, folder, train, staging, language=known, new_tokens=new_tokens, **options)
         used = method_used(method, extension)
-        return _finish(folder, staging, held_out, code, used, extension, source_held, max_changed_source)
-
-
-def _held_out(texts: list[str]) -> tuple[list[str], list[str]]:
-    """Texts to learn from, and every twentieth; all of them twice where they are few."""
-    if len(texts) < 100:
-        return texts, texts
-    return [text for i, text in enumerate(texts) if i % 20], texts[::20]
+        held = (train.held_out, source_train.held_out)
+        return _finish(folder, staging, held[0], code, used, extension, held[1], max_changed_source)
 
 
 def merge_command(
