@@ -20,6 +20,7 @@ from langgraft.surgery.extend import ExtendedModel, extend_model
 from langgraft.text import language
 from langgraft.tokenizer.extend import extend
 
+CHARACTERS = 1000
 COLUMNS = (
     ("old rows bit-identical", "old rows"),
     ("old logits unchanged on source text", "largest change of a logit"),
@@ -28,6 +29,11 @@ COLUMNS = (
     ("bits per byte on target text", "its own bits per byte"),
     ("tied as in the base after reloading", "saved and reloaded"),
 )
+
+
+def short(texts: list[str], documents: int) -> list[str]:
+    """The first characters of the first documents: some sources have whole chapters as documents."""
+    return [text[:CHARACTERS] for text in texts[:documents]]
 
 
 def one(base: Path, code: str, path: str, english: list[str], options: argparse.Namespace, root: Path) -> ExtendedModel:
@@ -41,7 +47,7 @@ def one(base: Path, code: str, path: str, english: list[str], options: argparse.
         root / "model",
         init=options.init,
         source_texts=english,
-        target_texts=texts[::20][: options.documents],
+        target_texts=short(texts[::20], options.documents),
         log=Log(),
     )
 
@@ -67,7 +73,7 @@ def main() -> None:
     default = Path(__file__).parent.parent / "docs" / "benchmarks-surgery-languages.md"
     parser.add_argument("--out", type=Path, default=default)
     options = parser.parse_args()
-    english = texts_of([options.english], "en")[: options.documents]
+    english = short(texts_of([options.english], "en"), options.documents)
     rows, good = [], True
     for entry in options.language:
         code, _, path = entry.partition("=")
@@ -82,7 +88,8 @@ def main() -> None:
         "# Surgery alone, language by language",
         "",
         f"Written by `python benchmarks/surgery_languages.py`: init `{options.init}`, no training. English:",
-        f"{len(english)} documents, {size:,} bytes; of each language at most {options.documents} held-out documents.",
+        f"{len(english)} documents, {size:,} bytes; of each language at most {options.documents} held-out documents, "
+        f"{CHARACTERS:,} characters of each.",
         "",
         f"| language | new tokens | {' | '.join(title for _, title in COLUMNS)} | gates passed | seconds |",
         f"| {' | '.join(['---'] * (len(COLUMNS) + 4))} |",

@@ -101,8 +101,8 @@ def row(
     learned: list[Path],
     measured: dict[str, list[str]],
     fixed: dict[str, list[str]],
-) -> str:
-    """Extend for one language and size; one row of the table."""
+) -> tuple[str, float]:
+    """Extend for one language and size; one row of the table, and the share of tokens saved."""
     base = load(options.base)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "tokenizer"
@@ -119,7 +119,7 @@ def row(
         f"{sum(gate['passed'] for gate in gates)} of {len(gates)}",
         *(f"{changed(base, extended, texts)} of {len(texts):,} changed" for texts in fixed.values()),
     ]
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cells) + " |", 1 - after / before
 
 
 def main() -> None:
@@ -144,9 +144,16 @@ def main() -> None:
                 others = [other for other in learned if other != path]
                 held_out = {f"without {name_of(path)}: {name_of(path)}": [row["text"] for row in rows(path)]}
                 runs += [(size, others, held_out) for size in options.sizes]
+        left_out: dict[int, list[float]] = {}
         for size, files, texts in runs:
-            lines.append(row(options, code, size, files, texts, fixed))
+            line, saved = row(options, code, size, files, texts, fixed)
+            lines.append(line)
+            if files != learned:
+                left_out.setdefault(size, []).append(saved)
             print(lines[-1], flush=True)
+        for size, shares in left_out.items():
+            of = f"mean of the {len(shares)} sources left out in turn"
+            lines.append(f"| {code} | {size:,} | **{sum(shares) / len(shares):.1%}** | {of} |  |" + "  |" * len(fixed))
     found = versions()
     libraries = ", ".join(f"{name} {found[name]}" for name in ("tokenizers", "transformers") if name in found)
     heading = f"# {options.name}'s tokenizer, extended for other languages\n\n"
