@@ -53,17 +53,14 @@ def encode(tokenizer: "Tokenizer", texts: Iterable[str], *, workers: int = 1) ->
     Raises:
         LanggraftError: a worker process died.
     """
-    from tokenizers import Tokenizer
-
-    document = tokenizer.to_str()
     executor: Executor
     submit: Callable[[list[str]], Future[Batch]]
     if workers == 1:
-        executor, own = ThreadPoolExecutor(1), _plain(Tokenizer.from_str(document))
+        executor, own = ThreadPoolExecutor(1), _plain(tokenizer)
         submit = lambda batch: executor.submit(_encode, own, batch)  # noqa: E731
     else:
         spawn = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(document,))
+        executor = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(tokenizer.to_str(),))
         submit = lambda batch: executor.submit(_encode_here, batch)  # noqa: E731
     waiting: collections.deque[Future[Batch]] = collections.deque()
     try:
@@ -82,6 +79,10 @@ def encode(tokenizer: "Tokenizer", texts: Iterable[str], *, workers: int = 1) ->
 
 
 def _plain(tokenizer: "Tokenizer") -> "Tokenizer":
+    """`tokenizer`, or a copy that neither cuts nor pads where it does."""
+    if tokenizer.truncation is None and tokenizer.padding is None:
+        return tokenizer
+    tokenizer = type(tokenizer).from_str(tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
