@@ -113,7 +113,12 @@ def page(found: dict[str, Any]) -> str:
             lines.append(f"| {name} | {' | '.join(f'{rate:.2f}' for rate in row)} | {min(row[1:]) / row[0]:.0%} |")
         lines.append("")
     lines += ["The clock counts what the disk and other programs on the machine take, and differs from run to run."]
-    lines += ["", "Growth (`.bin/.idx`, reading included, processor time):", "", "| | MB of text | seconds | MB a second | peak memory |"]
+    lines += [
+        "",
+        "Growth (`.bin/.idx`, reading included, processor time):",
+        "",
+        "| | MB of text | seconds | MB a second | peak memory |",
+    ]
     lines += ["| --- | ---: | ---: | ---: | ---: |"]
     for name, facts in found.items():
         for size, one_size in facts["growth"].items():
