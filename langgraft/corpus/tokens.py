@@ -1,7 +1,6 @@
 """Text to token ids, in order and in bounded memory: encoding goes on while the caller reads and writes."""
 
 import collections
-import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from langgraft.corpus.recall import Recall
 from langgraft.errors import LanggraftError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def encode(tokenizer: "Tokenizer", texts: Iterable[str], *, workers: int = 1) ->
     executor: Executor
     submit: Callable[[list[str]], Future[Batch]]
     if workers == 1:
-        executor, own = ThreadPoolExecutor(1), _plain(tokenizer)
+        executor, own = ThreadPoolExecutor(1), Recall(_plain(tokenizer))
         submit = lambda batch: executor.submit(_encode, own, batch)  # noqa: E731
     else:
         spawn = multiprocessing.get_context("spawn")
@@ -101,21 +101,18 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _encode(tokenizer: "Tokenizer", texts: list[str]) -> Batch:
+def _encode(recall: Recall, texts: list[str]) -> Batch:
     try:
         size = sum(len(text.encode("utf-8")) for text in texts)
     except UnicodeEncodeError:  # lone surrogates, as broken JSON holds them, are no text
-        return _encode(
-            tokenizer, [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
-        )
-    # `fast` leaves out where in the text each token stands; the ids are the same.
-    found = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-    sizes = np.fromiter(map(len, found), dtype=np.int32, count=len(found))
-    ids = np.fromiter(itertools.chain.from_iterable(found), dtype=np.uint32, count=int(sizes.sum()))
-    return Batch(ids, sizes[sizes > 0], len(texts), size)
+        return _encode(recall, [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts])
+    found = recall(texts)
+    sizes = np.fromiter(map(len, found), dtype=np.int64, count=len(found)) // 4
+    ids = np.frombuffer(b"".join(found), dtype=np.uint32)
+    return Batch(ids, sizes[sizes > 0].astype(np.int32), len(texts), size)
 
 
-_worker: "Tokenizer"
+_worker: Recall
 
 
 def _start(document: str) -> None:
@@ -124,7 +121,7 @@ def _start(document: str) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Tokenizer
 
-    _worker = _plain(Tokenizer.from_str(document))
+    _worker = Recall(_plain(Tokenizer.from_str(document)))
 
 
 def _encode_here(texts: list[str]) -> Batch:
