@@ -29,7 +29,7 @@ from langgraft.store import atomic_write
 from langgraft.training.packing import pack
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks-tokens.md"
-SIZE, SIZES, ROUNDS = 6_000_000, (1_500_000, 6_000_000, 24_000_000), 5
+SIZE, SIZES, ROUNDS = 12_000_000, (1_500_000, 6_000_000, 24_000_000), 5
 
 
 def documents(files: str, size: int) -> Iterator[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 KNOWN = 200_000  # pieces kept, some 60 MB; above it the table starts anew
 LONGEST = 64  # characters of a piece that is kept
+WORDS = 12  # characters between spaces, on average, above which pieces are phrases, which seldom recur (Thai, Chinese)
 WORTH = 0.5  # share of a batch's characters that may be new; above it, cutting costs what it saves
 PAUSE = 63  # batches encoded as they are after one that was not worth it
 THREADS = 8  # with more, `tokenizers` by itself is faster than looking up, which one thread does
@@ -37,7 +38,7 @@ class Recall:
 
     def __call__(self, texts: list[str]) -> list[bytes]:
         """The ids of each text, as uint32 in the machine's byte order."""
-        if not self.recalls or self.pause:
+        if not self.recalls or self.pause or not _has_words(texts):
             self.pause = max(self.pause - 1, 0)
             return self._encoded(texts)
         pieces = [_PIECE.findall(text) for text in texts]
@@ -59,6 +60,10 @@ class Recall:
         # `fast` leaves out where in the text each token stands; the ids are the same.
         found = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [array("I", encoding.ids).tobytes() for encoding in found]
+
+
+def _has_words(texts: list[str]) -> bool:
+    return sum(map(len, texts)) <= WORDS * sum(text.count(" ") + 1 for text in texts)
 
 
 def cuts_before_spaces(tokenizer: "Tokenizer") -> bool:

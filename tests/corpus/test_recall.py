@@ -109,7 +109,15 @@ def test_what_recurs_is_tokenised_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert seen == [" new"]
 
 
-def test_little_that_recurs_is_left_alone_for_a_while(tmp_path: Path) -> None:
+def test_text_without_words_is_encoded_as_it_is(tmp_path: Path) -> None:
+    tokenizer = load(pico_tokenizer(tmp_path))
+    encoder = Recall(tokenizer)
+    assert recalled(encoder, CANTONESE) == plainly(tokenizer, CANTONESE)
+    assert (encoder.pause, encoder.known) == (0, {})
+
+
+def test_little_that_recurs_is_left_alone_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "WORDS", 1000)
     tokenizer = load(pico_tokenizer(tmp_path))
     encoder = Recall(tokenizer)
     for pause in (recall.PAUSE, recall.PAUSE - 1, recall.PAUSE - 2):
@@ -118,6 +126,7 @@ def test_little_that_recurs_is_left_alone_for_a_while(tmp_path: Path) -> None:
 
 
 def test_the_table_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "WORDS", 1000)
     tokenizer = load(pico_tokenizer(tmp_path))
     encoder = Recall(tokenizer)
     long = "x" * (recall.LONGEST + 1)
