@@ -385,19 +385,29 @@ def evaluate(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Option(help="Folder of the model.")],
     out: Out,
-    to: Annotated[str, typer.Option(help="hf or gguf.")] = "hf",
+    model: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
+    to: Annotated[str, typer.Option(help="hf, gguf or nemo-data.")] = "hf",
     quant: Annotated[list[str], typer.Option(help="GGUF formats: f16, q8_0.")] = ["f16"],  # noqa: B006
     accept_mismatch: Annotated[
         float, typer.Option(min=0, max=1, help="GGUF: share of lines that may get other token ids in llama.cpp.")
     ] = 0.0,
+    tokenizer: Annotated[Path | None, typer.Option(help="nemo-data: folder of the tokenizer; the model's.")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(help="nemo-data: text; may be given more than once.")] = None,
+    language: Annotated[str, typer.Option(help="nemo-data: code of the text's language.")] = "und",
+    text_key: Annotated[str, typer.Option(help="nemo-data: field that holds the text.")] = "text",
+    weight: Annotated[list[str] | None, typer.Option(help="nemo-data: name=share in the mixture.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="nemo-data: processes that tokenise.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Write an artefact other tools read."""
-    from langgraft.commands import export_command
+    from langgraft.commands import export_command, nemo_command
 
-    _judged(export_command(model, out, to, quant, accept_mismatch), as_json)
+    if to == "nemo-data":
+        options = {"language": language, "text_key": text_key, "workers": workers}
+        _judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
+    else:
+        _judged(export_command(model, out, to, quant, accept_mismatch), as_json)
 
 
 def _judged(result: dict[str, Any], as_json: bool) -> None:

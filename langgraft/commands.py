@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import shlex
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -390,9 +391,11 @@ def evaluate_command(
 
 
 def export_command(
-    model: Path, out: Path, to: str, quant: Sequence[str], accept_mismatch: float = 0.0
+    model: Path | None, out: Path, to: str, quant: Sequence[str], accept_mismatch: float = 0.0
 ) -> dict[str, Any]:
     """`langgraft export`: one format of the table; GGUF files are checked in llama.cpp where it is installed."""
+    if model is None:
+        raise RecipeError(f"--to {to} needs a model: give --model FOLDER")
     if to != "gguf":
         free(out)
     from langgraft.exporting.formats import export
@@ -406,6 +409,38 @@ def export_command(
     summary["gates"] = [gate for facts in _gguf_files(summary) for gate in _parity(model, facts, accept_mismatch)]
     Log().say(f"wrote {out}")
     return summary
+
+
+def nemo_command(
+    tokenizer: Path | None,
+    out: Path,
+    corpus: Sequence[str],
+    weight: Sequence[str],
+    **options: Any,
+) -> dict[str, Any]:
+    """`langgraft export --to nemo-data`: a corpus as Megatron's indexed datasets, and the arguments to mix them."""
+    if tokenizer is None:
+        raise RecipeError("--to nemo-data needs a tokenizer: give --tokenizer FOLDER, or --model FOLDER")
+    free(out)
+    from langgraft.exporting.formats import export
+
+    weights = dict(_weight(pair) for pair in weight) or None
+    summary = export(tokenizer, out, to="nemo-data", corpus=tuple(corpus), weights=weights, log=Log(), **options)
+    for damaged in summary["report"]["damaged"]:
+        Log().say(f"damaged: {damaged['reason']} ({damaged['documents']:,} documents before it are kept)")
+    for split, blend in summary["mixture"].items():
+        option = "--data-path" if len(summary["mixture"]) == 1 else f"--{split}-data-path"
+        Log().say(f"{option} {shlex.join(blend)}")
+    Log().say(f"wrote {out}")
+    return {**summary, "gates": []}
+
+
+def _weight(pair: str) -> tuple[str, float]:
+    name, _, value = pair.rpartition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise RecipeError(f"--weight {pair} must be name=number, such as --weight target=0.8") from error
 
 
 def _gguf_files(summary: dict[str, Any]) -> list[dict[str, Any]]:

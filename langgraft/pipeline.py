@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langgraft.base import Base, check_causal_lm, check_tokenizer_fits, identity, locate
-from langgraft.corpus.sources import resolve
+from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
 from langgraft.progress import Log, clock
 from langgraft.recipe import Pretrain, Recipe, Section, Surgery, non_default
@@ -225,7 +225,7 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
     if stage.name == "corpus":
         for side in ("target", "source"):
             for entry in getattr(recipe.corpus, side):
-                files = resolve(as_input(entry))
+                files = with_companions(resolve(as_input(entry)))
                 # Names are left out: where a file lies is not what it holds.
                 found[f"corpus.{side} {entry.path}"] = [identities(path) for path in files]
     if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":

@@ -46,6 +46,7 @@ READERS: dict[str, str] = {
     "tmx": "langgraft.corpus.readers_pairs:tmx",
     "dictd": "langgraft.corpus.readers_pairs:dictd",
     "edict": "langgraft.corpus.readers_pairs:edict",
+    "megatron": "langgraft.corpus.indexed:megatron",
 }
 _SNIFFED = 1 << 14
 _ENTRY = regex.compile(r"[^\s/\[\]][^/\[\]\n]*(?:\[[^\]\n]*\] ?)?/[^\n]+/\s*")

@@ -3,7 +3,7 @@
 import difflib
 import glob
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from langgraft.corpus.document import Input
@@ -38,9 +38,12 @@ SUFFIXES = {
     ".dict": "dictd",
     ".conllu": "conllu",
     ".cha": "chat",
+    ".idx": "megatron",
 }
 # Dictionaries that are handed out without a suffix.
 _NAMES = ("edict", "enamdict", "cedict")
+# Suffix -> that of a file that is read beside it.
+_BESIDE = {".idx": ".bin"}
 PACKAGE, HUB = "package:", "hub:"
 
 
@@ -84,6 +87,12 @@ def resolve(source: Input) -> list[Path]:
             return found
         raise CorpusError(f"no file matches {source.path!r}")
     raise CorpusError(f"{source.path} does not exist{_hint(path)}")
+
+
+def with_companions(files: Sequence[Path]) -> list[Path]:
+    """`files`, and those that their readers open beside them; for fingerprints of what is read."""
+    beside = {path: path.with_suffix(_BESIDE[path.suffix]) for path in files if path.suffix in _BESIDE}
+    return [*files, *(path for path in beside.values() if path.is_file())]
 
 
 def _in_folder(folder: Path, source: Input) -> list[Path]:

@@ -174,6 +174,7 @@ def _is_byte_level(model: Path) -> bool:
 EXPORTS: Mapping[str, str] = {
     "hf": "langgraft.exporting.formats:export_hf",
     "gguf": "langgraft.exporting.formats:export_gguf",
+    "nemo-data": "langgraft.exporting.nemo:export_nemo_data",
 }
 
 

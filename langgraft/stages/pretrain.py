@@ -1,6 +1,7 @@
 """pretrain: continual pretraining on the new language with replay of the old."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,11 @@ def _settings(section: Pretrain) -> Settings:
     )
 
 
-def _texts(inputs: Inputs, side: str) -> list[str]:
-    return [document.text for document in read_split(inputs.folders["corpus"] / "text", side, "train")]
+def _texts(inputs: Inputs, side: str) -> Iterator[str]:
+    return (document.text for document in read_split(inputs.folders["corpus"] / "text", side, "train"))
 
 
-def _packed(folder: Path, reader: Path, texts: list[str]) -> Path:
+def _packed(folder: Path, reader: Path, texts: Iterable[str]) -> Path:
     """Tokenise once; the stage's folder name already stands for text, tokenizer and settings."""
     if not (folder / "packed.json").is_file():
         pack(load(reader), texts, folder, separator=separator_id(reader))

@@ -11,17 +11,16 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from langgraft.corpus.tokens import encode, id_bound, token_dtype
 from langgraft.errors import CorpusError
 from langgraft.store import read_json, staged_folder, write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-BATCH = 2000
 
 
 @dataclass(frozen=True)
@@ -36,35 +35,38 @@ class Row:
 def pack(tokenizer: "Tokenizer", texts: Iterable[str], out: Path, *, separator: int) -> dict[str, int]:
     """Tokenise `texts` once into the folder `out`; returns the counts of documents, tokens and bytes.
 
+    Tokens go to disk as they come: uint16 where every id fits, else int32. Memory holds a few batches and the
+    sizes of the documents.
+
     Raises:
         CorpusError: there is no text.
     """
-    tokens: list[np.ndarray] = []
-    sizes: list[int] = []
-    total_bytes = 0
-    batch: list[str] = []
-
-    def flush() -> None:
-        for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
-            if encoding.ids:
-                tokens.append(np.asarray(encoding.ids, dtype=np.uint32))
-                sizes.append(len(encoding.ids))
-        batch.clear()
-
-    for text in texts:
-        total_bytes += len(text.encode("utf-8"))
-        batch.append(text)
-        if len(batch) == BATCH:
-            flush()
-    flush()
-    if not sizes:
-        raise CorpusError("there is no text to train on; check the corpus and its train split")
-    counts = {"documents": len(sizes), "tokens": sum(sizes), "bytes": total_bytes, "separator": separator}
+    sizes: list[np.ndarray] = []
+    tokens = total_bytes = 0
+    dtype = token_dtype(id_bound(tokenizer))
     with staged_folder(out) as staging:
-        np.save(staging / "tokens.npy", np.concatenate(tokens))
-        np.save(staging / "offsets.npy", np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+        with (staging / "tokens.npy").open("w+b") as file:
+            _npy_header(file, dtype, 0)
+            for batch in encode(tokenizer, texts):
+                file.write(batch.ids.astype(dtype).tobytes())
+                sizes.append(batch.sizes)
+                tokens += len(batch.ids)
+                total_bytes += batch.bytes
+            file.seek(0)
+            _npy_header(file, dtype, tokens)
+        if not tokens:
+            raise CorpusError("there is no text to train on; check the corpus and its train split")
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes), dtype=np.int64)])
+        counts = {"documents": len(offsets) - 1, "tokens": tokens, "bytes": total_bytes, "separator": separator}
+        np.save(staging / "offsets.npy", offsets)
         write_json(staging / "packed.json", counts)
     return counts
+
+
+def _npy_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
+    """The header of a vector; numpy gives it the same length for any `count`, so it can be written again."""
+    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, facts)
 
 
 class Packed:

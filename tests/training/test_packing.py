@@ -147,9 +147,18 @@ def test_no_text_is_an_error(pico: Path, tmp_path: Path, texts: list[str]) -> No
 
 def test_more_texts_than_one_batch(pico: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = pack(load(pico), ENGLISH, tmp_path / "p", separator=0)
-    monkeypatch.setattr("langgraft.training.packing.BATCH", 2)
+    monkeypatch.setattr("langgraft.corpus.tokens.BATCH_DOCUMENTS", 2)
     assert pack(load(pico), ENGLISH, tmp_path / "q", separator=0) == whole
     assert (tmp_path / "p/tokens.npy").read_bytes() == (tmp_path / "q/tokens.npy").read_bytes()
+
+
+def test_tokens_are_written_as_numpy_writes_them(pico: Path, tmp_path: Path) -> None:
+    pack(load(pico), ENGLISH, tmp_path / "p", separator=0)
+    tokens = np.load(tmp_path / "p/tokens.npy")
+    assert tokens.dtype == np.uint16
+    assert tokens.tolist() == [i for text in ENGLISH for i in load(pico).encode(text, add_special_tokens=False).ids]
+    np.save(tmp_path / "again.npy", tokens)
+    assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "p/tokens.npy").read_bytes()
 
 
 def test_a_damaged_packed_folder_says_so(target: Path, tmp_path: Path) -> None:
