@@ -1,130 +1,225 @@
-"""Exact and near duplicates over a stream, keeping the first of each cluster."""
+"""Exact and near duplicates among documents on disk, keeping the first of each cluster.
 
-import functools
-import hashlib
-import itertools
-from collections import Counter
+Two texts are near duplicates if the sets of their shingles (three words; five characters in scripts without spaces)
+have a Jaccard similarity of 0.8 or more. Candidates come from MinHash and locality-sensitive hashing (Broder 1997;
+Indyk and Motwani 1998) and are then compared for real. A document goes if it repeats an earlier one that stays.
+
+Signatures and bands lie in files and are read one band at a time: about 100 MB of memory and 700 MB of disk for a
+million documents.
+"""
+
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-import regex
+import numpy as np
 
-from langgraft.corpus.document import Document
-from langgraft.text import language
+from langgraft.corpus.near import (
+    BANDS,
+    ESTIMATE,
+    MIN_CHARACTERS,
+    PERMUTATIONS,
+    THRESHOLD,
+    Hashes,
+    bands,
+    folded,
+    jaccard,
+    key_of,
+    shingles,
+    signatures,
+)
+from langgraft.corpus.shards import Shards
 
-THRESHOLD = 0.8  # Jaccard similarity of the sets of shingles
-MIN_CHARACTERS = 20  # shorter texts are compared exactly only: one character changes too many shingles
-PERMUTATIONS, BANDS = 128, 32  # a pair at the threshold is missed with probability 5e-8
-CHARACTER_SHINGLE, WORD_SHINGLE = 5, 3
-BATCH = 2048
-_IGNORED = regex.compile(r"[\s\p{P}\p{Z}\p{C}]+")
-
-
-def text_key(text: str) -> str:
-    """Hex SHA-1 of `text` without case, spaces and punctuation: equal for texts that say the same.
-
-    Text made of nothing else is compared as it is.
-    """
-    bare = _IGNORED.sub("", text.casefold()) or text
-    return hashlib.sha1(bare.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
-
-
-@functools.cache
-def _by_words(code: str) -> bool:
-    return language(code).spaces
-
-
-def shingles(text: str, code: str) -> list[str]:
-    """The distinct shingles of `text`, sorted: three words, or five characters in scripts without spaces."""
-    folded = text.casefold()
-    if _by_words(code):
-        units: Sequence[str] = _IGNORED.sub(" ", folded).split()
-        size, joint = WORD_SHINGLE, " "
-    else:
-        units, size, joint = _IGNORED.sub("", folded), CHARACTER_SHINGLE, ""
-    return sorted({joint.join(units[i : i + size]) for i in range(max(1, len(units) - size + 1))})
+# In a bucket of many, each text is compared with the first and with the nearest so many before it.
+NEIGHBOURS = 16
+_CACHE = 4096
+_PAIRS = 1 << 20
+_BATCH = 2048
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
-class Outcome(NamedTuple):
-    """A document, its key, and the id of the earlier one that it repeats ("" for the first of its kind)."""
+@dataclass(frozen=True)
+class Duplicates:
+    """`first[i]` is the document that document `i` repeats, or `i` itself; `near[i]` whether it does so nearly."""
 
-    document: Document
-    key: str
-    duplicate_of: str
-    near: bool
+    first: Numbers
+    near: np.ndarray[Any, np.dtype[np.bool_]]
 
+    def kept(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which documents are the first of their kind."""
+        return np.asarray(self.first == np.arange(len(self.first)))
 
-class Deduplicator:
-    """Finds duplicates of everything seen before. Holds 20 bytes a text, and about 1 kB for a long one.
-
-    `exact` and `near` count the duplicates of each first document, by its id.
-    """
-
-    def __init__(self, code: str, *, near: bool = True, seed: int = 0) -> None:
-        self.code = code
-        self.exact: Counter[str] = Counter()
-        self.near: Counter[str] = Counter()
-        self._seen: dict[bytes, str] = {}
-        self._index: Any = None
-        if near:
-            import rensa
-
-            self._index = rensa.RMinHashDeduplicator(THRESHOLD, PERMUTATIONS, True, BANDS, seed)
-
-    def run(self, documents: Iterable[Document]) -> Iterator[Outcome]:
-        """Yield an outcome for each document, in the order given."""
-        for batch in _batches(documents):
-            yield from self._batch(batch)
-
-    def repeats(self, batch: Sequence[Document]) -> int:
-        """How many of `batch` repeat something seen; none is remembered."""
-        exact = [bytes.fromhex(text_key(document.text)) in self._seen for document in batch]
-        if self._index is None:
-            return sum(exact)
-        long = [d for d, e in zip(batch, exact, strict=True) if not e and len(d.text) >= MIN_CHARACTERS]
-        found = self._index.get_duplicate_sets([shingles(document.text, self.code) for document in long])
-        return sum(exact) + sum(map(bool, found))
-
-    def _batch(self, batch: list[Document]) -> Iterator[Outcome]:
-        keys = [text_key(document.text) for document in batch]
-        first: list[str] = []
-        for document, key in zip(batch, keys, strict=True):
-            known = self._seen.setdefault(bytes.fromhex(key), document.id)
-            first.append("" if known == document.id else known)
-        candidates = [i for i, d in enumerate(batch) if not first[i] and len(d.text) >= MIN_CHARACTERS]
-        near = self._near(batch, candidates) if self._index is not None else {}
-        for i, document in enumerate(batch):
-            if first[i]:
-                self.exact[first[i]] += 1
-            elif i in near:
-                self.near[near[i]] += 1
-            yield Outcome(document, keys[i], first[i] or near.get(i, ""), i in near)
-
-    def _near(self, batch: list[Document], candidates: list[int]) -> dict[int, str]:
-        """Position in the batch -> id of the earlier document it nearly repeats."""
-        entries = [(batch[i].id, shingles(batch[i].text, self.code)) for i in candidates]
-        added = self._index.add_pairs(entries)
-        repeats = [n for n, new in enumerate(added) if not new]
-        sets = self._index.get_duplicate_sets([entries[n][1] for n in repeats])
-        return {candidates[n]: min(found) for n, found in zip(repeats, sets, strict=True)}
+    def sizes(self) -> Numbers:
+        """How many documents repeat each one."""
+        return np.bincount(self.first[~self.kept()], minlength=len(self.first))
 
     def clusters(self) -> dict[str, int]:
         """Near-duplicate clusters: how many, how many documents they dropped, the size of the largest."""
-        sizes = [n + 1 for n in self.near.values()]
-        return {"clusters": len(sizes), "dropped": self.near.total(), "largest": max(sizes, default=0)}
+        of = np.bincount(self.first[self.near], minlength=1)
+        return {
+            "clusters": int((of > 0).sum()),
+            "dropped": int(of.sum()),
+            "largest": int(of.max()) + 1 if of.any() else 0,
+        }
 
 
-def check_leaks(
-    train: Iterable[Document], heldout: Iterable[Document], code: str, *, near: bool = True, seed: int = 0
-) -> int:
-    """Number of training documents that repeat, exactly or nearly, a held-out one. Should be 0."""
-    index = Deduplicator(code, near=near, seed=seed)
-    for _ in index.run(heldout):
-        pass
-    return sum(index.repeats(batch) for batch in _batches(train))
+def find_duplicates(shards: Shards, code: str, work: Path, *, near: bool = True) -> Duplicates:
+    """Which documents of `shards` repeat an earlier one that stays; exact ones are not compared further.
+
+    Args:
+        code: the language, which decides what a shingle is.
+        work: an existing folder for files of 700 bytes a document.
+    """
+    first = _exact(shards.keys)
+    is_near = np.zeros(len(shards), dtype=bool)
+    if near:
+        _near(shards, code, work, first, is_near)
+        # What repeats a text exactly that was then found to repeat another one, repeats that.
+        first = first[first]
+    return Duplicates(first, is_near)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    stream = iter(documents)
-    while batch := list(itertools.islice(stream, BATCH)):
-        yield batch
+def _exact(keys: np.ndarray[Any, Any]) -> Numbers:
+    """For each key, the number of its first occurrence."""
+    _, first, back = np.unique(keys, return_index=True, return_inverse=True)
+    return np.asarray(first[back], dtype=np.int64)
+
+
+def _near(shards: Shards, code: str, work: Path, first: Numbers, is_near: np.ndarray[Any, Any]) -> None:
+    numbers = _spread(shards, work, first == np.arange(len(first)))
+    found = _candidates(numbers, work)
+
+    @lru_cache(_CACHE)
+    def of(number: int) -> Hashes:
+        return shingles(folded(shards.document(number).text), code)
+
+    for later, earlier in found:
+        if first[later] == later and first[earlier] == earlier and jaccard(of(later), of(earlier)) >= THRESHOLD:
+            first[later] = earlier
+            is_near[later] = True
+
+
+def _spread(shards: Shards, work: Path, alone: np.ndarray[Any, Any]) -> Numbers:
+    """Write the signatures of documents that are not exact duplicates, and each band, to files of their own.
+
+    Returns:
+        The numbers of those documents, in the files' order.
+    """
+    numbers = [np.zeros(0, dtype=np.int64)]
+    with (work / "signatures").open("wb") as file:
+        columns = [(work / f"band-{i:02d}").open("wb") for i in range(BANDS)]
+        try:
+            for which, found in shards.signatures():
+                wanted = alone[which]
+                numbers.append(which[wanted])
+                file.write(np.ascontiguousarray(found[wanted]).tobytes())
+                for column, values in zip(columns, bands(found[wanted]).T, strict=True):
+                    column.write(np.ascontiguousarray(values).tobytes())
+        finally:
+            for column in columns:
+                column.close()
+    return np.concatenate(numbers)
+
+
+def _candidates(numbers: Numbers, work: Path) -> Iterator[tuple[int, int]]:
+    """Pairs (later, earlier) that share a band and whose signatures are alike, by later, then earlier."""
+    if not len(numbers):
+        return
+    matrix = np.memmap(work / "signatures", dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
+    found = [np.zeros(0, dtype=np.uint64)]
+    for i in range(BANDS):
+        band = np.fromfile(work / f"band-{i:02d}", dtype=np.uint64)
+        for later, earlier in _pairs(band):
+            packed = np.unique((later.astype(np.uint64) << np.uint64(32)) | earlier.astype(np.uint64))
+            packed = packed[~np.isin(packed, found[0])]
+            for part in np.array_split(packed, max(1, len(packed) * PERMUTATIONS // (1 << 24))):
+                alike = (matrix[part >> np.uint64(32)] == matrix[part & np.uint64(0xFFFFFFFF)]).mean(axis=1)
+                found.append(part[alike >= ESTIMATE])
+        found = [np.unique(np.concatenate(found))]
+    for pair in found[0]:
+        yield int(numbers[int(pair) >> 32]), int(numbers[int(pair) & 0xFFFFFFFF])
+
+
+def _pairs(band: Hashes) -> Iterator[tuple[Numbers, Numbers]]:
+    """Pairs of positions with the same value: each with the nearest and the first `NEIGHBOURS` before it."""
+    order = np.argsort(band, kind="stable")
+    ordered = band[order]
+    new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    starts = np.flatnonzero(new)
+    start = np.repeat(starts, np.diff(np.append(starts, len(band))))
+    place = np.arange(len(band)) - start  # in its bucket
+    shared = np.flatnonzero(place)
+    for distance in range(1, NEIGHBOURS + 1):
+        later = shared[place[shared] >= distance]
+        if not len(later):
+            return
+        yield order[later], order[later - distance]
+    far = shared[place[shared] > NEIGHBOURS]
+    for member in range(NEIGHBOURS):
+        later = far[place[far] - member > NEIGHBOURS]
+        if len(later):
+            yield order[later], order[start[later] + member]
+
+
+class Index:
+    """A held-out set that other texts are compared with. Holds 0.5 kB for each text; `texts` may read from disk."""
+
+    def __init__(self, texts: Sequence[str], code: str, *, near: bool = True) -> None:
+        self.code = code
+        self._keys: set[bytes] = set()
+        rows, long = [np.zeros((0, BANDS), dtype=np.uint64)], list[int]()
+        for start in range(0, len(texts), _BATCH):
+            sets = []
+            for i in range(start, min(start + _BATCH, len(texts))):
+                text = texts[i]
+                fold = folded(text)
+                self._keys.add(key_of(fold, text))
+                if near and _is_long(text, fold):
+                    long.append(i)
+                    sets.append(shingles(fold, code))
+            rows.append(bands(signatures(sets)))
+        found = np.concatenate(rows)
+        self._order = np.argsort(found, axis=0, kind="stable")
+        self._bands = np.take_along_axis(found, self._order, axis=0)
+        self._size = len(found)
+        self._of = lru_cache(_CACHE)(lambda k: shingles(folded(texts[long[k]]), code))
+
+    def repeats(self, texts: Sequence[str]) -> list[bool]:
+        """Which of `texts` repeat, exactly or nearly, one of the index."""
+        folds = [folded(text) for text in texts]
+        found = [key_of(fold, text) in self._keys for fold, text in zip(folds, texts, strict=True)]
+        long = [i for i, fold in enumerate(folds) if not found[i] and _is_long(texts[i], fold)]
+        if not self._size or not long:
+            return found
+        sets = [shingles(folds[i], self.code) for i in long]
+        candidates = self._candidates(bands(signatures(sets)))
+        for i, own, others in zip(long, sets, candidates, strict=True):
+            found[i] = any(jaccard(own, self._of(k)) >= THRESHOLD for k in others)
+        return found
+
+    def _candidates(self, rows: Hashes) -> list[set[int]]:
+        alike: list[set[int]] = [set() for _ in rows]
+        for i, values in enumerate(rows.T):
+            column = self._bands[:, i]
+            first, last = np.searchsorted(column, values), np.searchsorted(column, values, side="right")
+            for k in np.flatnonzero(last > first):
+                alike[k].update(self._order[first[k] : last[k], i].tolist())
+        return alike
+
+
+def _is_long(text: str, fold: str) -> bool:
+    return len(text) >= MIN_CHARACTERS and bool(fold)
+
+
+def check_leaks(train: Iterable[str], heldout: Sequence[str], code: str, *, near: bool = True) -> int:
+    """Number of training texts that repeat, exactly or nearly, a held-out one. Should be 0."""
+    index = Index(heldout, code, near=near)
+    leaks, batch = 0, list[str]()
+    for text in train:
+        batch.append(text)
+        if len(batch) == _BATCH:
+            leaks += sum(index.repeats(batch))
+            batch = []
+    return leaks + sum(index.repeats(batch))

@@ -11,17 +11,24 @@ KEPT_FILES = 100
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with where it came from; what every `.jsonl.gz` file of a corpus holds, one a line."""
+    """One text with where it came from; what every `.jsonl.gz` file of a corpus holds, one a line.
+
+    `duplicates`: how many texts were dropped because they repeat this one; not written where it is 0.
+    """
 
     text: str
     id: str
     language: str
     source: str
     license: str
+    duplicates: int = 0
 
-    def row(self) -> dict[str, str]:
+    def row(self) -> dict[str, Any]:
         """The document as a JSON object, keys in a fixed order."""
-        return asdict(self)
+        row = asdict(self)
+        if not self.duplicates:
+            del row["duplicates"]
+        return row
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,36 @@
 
 import contextlib
 import gzip
-import io
+import itertools
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from langgraft.corpus.dedup import Deduplicator, check_leaks
-from langgraft.corpus.document import KEPT_EXAMPLES, Document, Input, Report
-from langgraft.corpus.langid import Identifier, guess
-from langgraft.corpus.normalise import normalise, readable, truncate
+from langgraft.corpus.clean import Settings
+from langgraft.corpus.decontaminate import Overlaps, evaluation_texts, index
+from langgraft.corpus.dedup import check_leaks, find_duplicates
+from langgraft.corpus.document import Document, Input, Report
+from langgraft.corpus.langid import guess
+from langgraft.corpus.output import Places, keep, write_splits
 from langgraft.corpus.readers import read
+from langgraft.corpus.shards import Shards, batches, clean, write_shard
 from langgraft.corpus.sources import resolve
-from langgraft.corpus.split import SPLITS, split
-from langgraft.errors import CorpusError, GateError
+from langgraft.corpus.split import split
+from langgraft.errors import CorpusError, DiskFullError, GateError, LanggraftError
 from langgraft.progress import Log
-from langgraft.store import staged_folder, write_json
-from langgraft.text import language, languages, utf8_bytes
+from langgraft.store import TEMPORARY, atomic_write, fingerprint, lock, staged_folder, write_json
+from langgraft.text import language, languages
 
 MIN_SHARE_IN_LANGUAGE = 0.1
 _LANGUAGE_REASONS = frozenset(("script", "language", "written_chinese", "cantonese"))
 _GUESSES = 2000  # documents dropped for their language whose language is guessed, for the error message
-_EXAMPLE_CHARACTERS = 200
+_IN_ONE_PROCESS = 4_000_000  # bytes of files that are cleaned before other processes have started
+# Raise it when the same documents give other shards, so that a run begun by an older version starts again.
+_SHARDS = 1
 
 
 @dataclass(frozen=True)
@@ -39,39 +45,7 @@ class Options:
     seed: int
     max_documents: int | None
     near_duplicates: bool
-
-
-@dataclass
-class _Drops:
-    """Writes every dropped document with its reason, and counts them."""
-
-    file: BinaryIO
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    looks_like: Counter[str] = field(default_factory=Counter)
-
-    def add(self, document: Document, reason: str, **more: str) -> None:
-        self.counts[reason] += 1
-        self.file.write(_line({"id": document.id, "reason": reason, **more, "text": document.text}))
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < KEPT_EXAMPLES:
-            examples.append({"id": document.id, **more, "text": document.text[:_EXAMPLE_CHARACTERS]})
-        if reason in _LANGUAGE_REASONS and self.looks_like.total() < _GUESSES:
-            self.looks_like[guess(document.text)[0]] += 1
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            reason: {"documents": n, "examples": self.examples[reason]}
-            for reason, n in sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
-        }
-
-
-@dataclass
-class _Counts:
-    read: int = 0
-    checked: int = 0
-    in_language: int = 0
-    truncated: int = 0
+    decontaminate: tuple[str, ...]
 
 
 def prepare(
@@ -90,6 +64,8 @@ def prepare(
     seed: int = 0,
     max_documents: int | None = None,
     near_duplicates: bool = True,
+    decontaminate: Sequence[str] = (),
+    workers: int = 1,
     log: Log,
 ) -> dict[str, Any]:
     """Clean, deduplicate and split text in the new language, and in the base's own, into the folder `out`.
@@ -97,6 +73,8 @@ def prepare(
     Writes `out/target/{train,dev,test}.jsonl.gz` (one `Document` a line), `out/target/dropped.jsonl.gz` (what
     was left out, and why), the same under `out/source` if `source` is given, and `out/summary.json`. The same
     inputs and seed give the same bytes. Train is in a shuffled order, so that sources are mixed.
+
+    Shards that are done are kept in `out.work` until the end: after a crash, the same call goes on from them.
 
     Args:
         language, source_language: ISO 639 codes; documents that are clearly in another language are dropped.
@@ -106,6 +84,9 @@ def prepare(
         source_dev, source_test: the same for the source language; None takes `dev` and `test`.
         max_documents: keep at most the first so many documents of each language.
         near_duplicates: also drop documents that nearly repeat an earlier one (see `dedup`).
+        decontaminate: evaluation sets (files, folders, `hub:owner/dataset:split`); documents that overlap with
+            them are dropped (see `decontaminate`).
+        workers: processes that clean text; the result is the same for any number.
 
     Returns:
         The summary that is in `summary.json`.
@@ -114,8 +95,11 @@ def prepare(
         CorpusError: a file cannot be read, the text is in another language, or nothing is left.
         InputError: a language code is unknown.
         GateError: a training document repeats a held-out one.
+        BusyError: another process is preparing the same folder.
     """
-    options = Options(min_characters, max_characters, dev, test, seed, max_documents, near_duplicates)
+    options = Options(
+        min_characters, max_characters, dev, test, seed, max_documents, near_duplicates, tuple(decontaminate)
+    )
     of_source = replace(
         options,
         dev=dev if source_dev is None else source_dev,
@@ -125,11 +109,28 @@ def prepare(
     sides = [("target", target, language, options)]
     if source:
         sides.append(("source", source, source_language, of_source))
-    with staged_folder(Path(out)) as folder:
+    with _work_folder(Path(out)) as work, staged_folder(Path(out)) as folder:
         for side, inputs, code, of_side in sides:
-            summary[side] = _side(inputs, code, folder / side, of_side, log)
+            summary[side] = _side(inputs, code, folder / side, work / side, of_side, workers, log)
         write_json(folder / "summary.json", summary)
     return summary
+
+
+@contextlib.contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """Where finished shards wait: stays after a crash, a kill or a full disk, goes after success or bad input."""
+    work = out.with_name(f"{out.name}.work")
+    with lock(work, what="corpus"):
+        for left in [*out.parent.glob(f"{TEMPORARY}{out.name}-*"), *work.rglob(f"{TEMPORARY}*")]:
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            yield work
+        except DiskFullError:
+            raise
+        except LanggraftError:
+            shutil.rmtree(work)
+            raise
+        shutil.rmtree(work)
 
 
 def read_split(folder: Path, side: str, name: str) -> Iterator[Document]:
@@ -149,27 +150,50 @@ def read_split(folder: Path, side: str, name: str) -> Iterator[Document]:
         raise CorpusError(f"{path} is damaged: {error}; prepare the corpus again") from error
 
 
-def _side(inputs: Sequence[Input], code: str, folder: Path, options: Options, log: Log) -> dict[str, Any]:
+def _side(
+    inputs: Sequence[Input], code: str, folder: Path, work: Path, options: Options, workers: int, log: Log
+) -> dict[str, Any]:
     """Prepare one language into `folder`; returns its summary."""
     known = language(code)
     folder.mkdir()
-    report, counts = Report(), _Counts()
-    dedup = Deduplicator(known.code, near=options.near_duplicates)
-    spool = folder / "spool"
-    with gzip_writer(folder / "dropped.jsonl.gz") as file, spool.open("wb") as kept:
-        drops = _Drops(file)
-        stream = _progress(inputs, read(inputs, known.code, report), report, counts, log)
-        places = _keep(dedup, _clean(stream, known.code, options, counts, drops), kept, drops, options)
-    _check_language(known.code, counts, drops)
-    if not places:
+    report = Report()
+    settings = _settings(known.code, options)
+    _same_work(work, inputs, settings, options.decontaminate)
+    protected, settings = _protect(options.decontaminate, settings, work)
+    shards = _clean(inputs, work, settings, options.max_documents, workers, report, log)
+    found = find_duplicates(protected + shards, known.code, work, near=options.near_duplicates)
+    places, drops = keep(shards, protected, found, folder, options.max_documents)
+    counts = shards.counts()
+    _check_language(known.code, counts, folder)
+    if not len(places):
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in drops.counts.most_common())
         paths = ", ".join(source.path for source in inputs)
-        raise CorpusError(f"nothing is left of {paths}: all {counts.read:,} documents were dropped ({reasons})")
-    parts = split([key for key, _ in places], dev=options.dev, test=options.test, seed=options.seed)
-    sizes = _write_splits(folder, spool, [offset for _, offset in places], parts)
-    spool.unlink()
-    leaks = _leaks(folder, known.code, options)
-    log.say(f"{known.name}: {counts.read:,} documents read, {len(places):,} kept")
+        raise CorpusError(f"nothing is left of {paths}: all {counts['read']:,} documents were dropped ({reasons})")
+    parts = split(places.hex_keys(), dev=options.dev, test=options.test, seed=options.seed)
+    sizes = write_splits(folder, places, parts)
+    gate = _gate(folder, known.code, places, [*parts["dev"], *parts["test"]], protected, settings)
+    places.path.unlink()
+    _say(log, known.name, counts["read"], len(places), report)
+    return {
+        "language": known.code,
+        "documents": {"read": counts["read"], "kept": len(places), "truncated": counts["truncated"]},
+        **sizes,
+        "dropped": drops.summary(),
+        "near_duplicates": found.clusters(),
+        "evaluation_texts": len(protected),
+        "files": report.files(),
+        "invalid_utf8": report.summary("invalid_utf8"),
+        "skipped": {kind: n for kind, n in sorted(report.counts.items()) if kind != "invalid_utf8"},
+        **gate,
+    }
+
+
+def _settings(code: str, options: Options) -> Settings:
+    return Settings(code, options.min_characters, options.max_characters, options.near_duplicates)
+
+
+def _say(log: Log, name: str, read: int, kept: int, report: Report) -> None:
+    log.say(f"{name}: {read:,} documents read, {kept:,} kept")
     for path, encoding in report.not_utf8.items():
         log.say(f"{path} was read as {encoding}")
     for damaged in report.damaged:
@@ -177,147 +201,127 @@ def _side(inputs: Sequence[Input], code: str, folder: Path, options: Options, lo
     for kind, n in sorted(report.counts.items()):
         if report.where.get(kind):
             log.say(f"left out: {n:,} times {kind.replace('_', ' ')}, the first: {report.sentences[kind]}")
-    return {
-        "language": known.code,
-        "documents": {"read": counts.read, "kept": len(places), "truncated": counts.truncated},
-        **sizes,
-        "dropped": drops.summary(),
-        "near_duplicates": dedup.clusters(),
-        "files": report.files(),
-        "invalid_utf8": report.summary("invalid_utf8"),
-        "skipped": {kind: n for kind, n in sorted(report.counts.items()) if kind != "invalid_utf8"},
-        "leaks": leaks,
+
+
+def _same_work(work: Path, inputs: Sequence[Input], settings: Settings, protected: Sequence[str]) -> None:
+    """Empty the folder of shards unless they were made from the same files in the same way."""
+    files = [path for source in (*inputs, *map(Input, protected)) for path in resolve(source)]
+    of = {
+        "version": _SHARDS,
+        "settings": asdict(settings),
+        "inputs": [{**asdict(source), "options": sorted(map(str, source.options.items()))} for source in inputs],
+        "protected": [*protected],
+        "files": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files],
     }
+    identity = fingerprint(of)
+    marker = work / "identity"
+    if not marker.is_file() or marker.read_text(encoding="utf-8") != identity:
+        shutil.rmtree(work, ignore_errors=True)
+        atomic_write(marker, identity)
 
 
-def _progress(
-    inputs: Sequence[Input], stream: Iterator[Document], report: Report, counts: _Counts, log: Log
-) -> Iterator[Document]:
-    """Pass documents through, saying how far the files are read."""
-    total = sum(path.stat().st_size for source in inputs for path in resolve(source)) // 1000
-    progress = log.progress("reading", total, unit="kB") if total else None
-    for document in stream:
-        counts.read += 1
-        yield document
-        if counts.read % 1000 == 0:
-            if progress is not None:
-                moved = report.position() // 1000 - progress.done
-                progress.advance(moved, f"{counts.read:,} documents")
-            elif counts.read % 10_000 == 0:
-                log.say(f"reading: {counts.read:,} documents")
+def _protect(paths: Sequence[str], settings: Settings, work: Path) -> tuple[Shards, Settings]:
+    """The texts of evaluation sets as shards, and settings that know the folder of their n-grams."""
+    folder = work / "protected"
+    if not paths:
+        return Shards([]), settings
+    if not folder.exists():
+        documents = list(evaluation_texts(paths, settings.code))
+        with staged_folder(folder) as out:
+            (out / "overlaps").mkdir()
+            index(documents, settings.code, out / "overlaps")
+            for number, batch in enumerate(batches(documents)):
+                near = settings.near_duplicates
+                write_shard(out / f"{number:06d}", batch, batch, code=settings.code, near=near)
+    shards = Shards(sorted(path for path in folder.iterdir() if path.name.isdecimal()))
+    return shards, replace(settings, overlaps=folder / "overlaps")
 
 
 def _clean(
-    stream: Iterator[Document], code: str, options: Options, counts: _Counts, drops: _Drops
-) -> Iterator[Document]:
-    """Normalise documents and drop those that are empty, too short, unreadable or in another language."""
-    identifier = Identifier(code)
-    for document in stream:
-        cleaned = normalise(document.text, code)
-        text = readable(cleaned)
-        if text is None:
-            drops.add(document, "unreadable")
-            continue
-        if text is not cleaned:
-            text = normalise(text, code)
-        if not text:
-            drops.add(document, "empty")
-            continue
-        if len(text) < options.min_characters:
-            drops.add(document, "too_short")
-            continue
-        counts.checked += 1
-        verdict = identifier.check(text)
-        if not verdict.keep:
-            drops.add(document, verdict.reason)
-            continue
-        counts.in_language += 1
-        if options.max_characters is not None and len(text) > options.max_characters:
-            text = truncate(text, options.max_characters)
-            counts.truncated += 1
-        yield replace(document, text=text)
+    inputs: Sequence[Input],
+    work: Path,
+    settings: Settings,
+    max_documents: int | None,
+    workers: int,
+    report: Report,
+    log: Log,
+) -> Shards:
+    """Read and clean all documents into shards, saying how far it is."""
+    size = sum(path.stat().st_size for source in inputs for path in resolve(source))
+    progress = log.progress("cleaning", size // 1000, unit="kB") if size else None
+    seen: Counter[str] = Counter()
+
+    def done(counts: dict[str, Any]) -> bool:
+        seen.update({"read": counts["read"], "kept": counts["kept"]})
+        if progress is not None:
+            progress.advance(report.position() // 1000 - progress.done, f"{seen['read']:,} documents")
+        else:
+            log.say(f"cleaning: {seen['read']:,} documents")
+        # Half as many again, to make up for duplicates.
+        return max_documents is None or seen["kept"] < 1.5 * max_documents
+
+    processes = workers if size == 0 or size > _IN_ONE_PROCESS else 1
+    stream = read(inputs, settings.code, report)
+    return clean(stream, work / "shards", settings, workers=processes, done=done)
 
 
-def _keep(
-    dedup: Deduplicator, stream: Iterator[Document], kept: BinaryIO, drops: _Drops, options: Options
-) -> list[tuple[str, int]]:
-    """Write first occurrences to `kept`; returns (text key, offset) of each, so that texts stay on disk."""
-    places: list[tuple[str, int]] = []
-    for outcome in dedup.run(stream):
-        if options.max_documents is not None and len(places) >= options.max_documents:
-            break
-        if outcome.duplicate_of:
-            reason = "near_duplicate" if outcome.near else "duplicate"
-            drops.add(outcome.document, reason, duplicate_of=outcome.duplicate_of)
-            continue
-        places.append((outcome.key, kept.tell()))
-        kept.write(_line(outcome.document.row()))
-    return places
-
-
-def _check_language(code: str, counts: _Counts, drops: _Drops) -> None:
-    if not counts.checked or counts.in_language >= MIN_SHARE_IN_LANGUAGE * counts.checked:
+def _check_language(code: str, counts: Counter[str], folder: Path) -> None:
+    if not counts["checked"] or counts["in_language"] >= MIN_SHARE_IN_LANGUAGE * counts["checked"]:
         return
+    looks_like: Counter[str] = Counter()
+    with gzip.open(folder / "dropped.jsonl.gz", "rt", encoding="utf-8") as dropped:
+        foreign = (row for row in map(json.loads, dropped) if row["reason"] in _LANGUAGE_REASONS)
+        for row in itertools.islice(foreign, _GUESSES):
+            looks_like[guess(row["text"])[0]] += 1
     seen = ", ".join(
         f"{languages()[label].name if label in languages() else label} ({n:,})"
-        for label, n in drops.looks_like.most_common(3)
+        for label, n in looks_like.most_common(3)
     )
     raise CorpusError(
-        f"the text is not {language(code).name} ({code}): only {counts.in_language:,} of {counts.checked:,} "
+        f"the text is not {language(code).name} ({code}): only {counts['in_language']:,} of {counts['checked']:,} "
         f"documents look like it; the others look like {seen}. Check the language code and the files"
     )
 
 
-def _write_splits(folder: Path, spool: Path, offsets: list[int], parts: dict[str, list[int]]) -> dict[str, Any]:
-    """Write each split in its order; returns sizes by split, and documents by licence and by source."""
-    sizes: dict[str, dict[str, int]] = {}
-    licenses: Counter[str] = Counter()
-    sources: Counter[str] = Counter()
-    with spool.open("rb") as file:
-        for name in SPLITS:
-            size = {"documents": 0, "characters": 0, "bytes": 0}
-            with gzip_writer(folder / f"{name}.jsonl.gz") as out:
-                for i in parts[name]:
-                    file.seek(offsets[i])
-                    line = file.readline()
-                    row = json.loads(line)
-                    out.write(line)
-                    size["documents"] += 1
-                    size["characters"] += len(row["text"])
-                    size["bytes"] += utf8_bytes(row["text"])
-                    licenses[row["license"] or "unknown"] += 1
-                    sources[row["source"]] += 1
-            sizes[name] = size
-    return {
-        "splits": sizes,
-        "licenses": dict(sorted(licenses.items())),
-        "sources": dict(sorted(sources.items())),
-    }
+class _HeldOut(Sequence[str]):
+    """Texts of evaluation sets, then of the dev and test splits, read from disk one at a time."""
+
+    def __init__(self, protected: Shards, places: Places, numbers: Sequence[int], file: BinaryIO) -> None:
+        self._protected, self._places, self._numbers, self._file = protected, places, numbers, file
+
+    def __len__(self) -> int:
+        return len(self._protected) + len(self._numbers)
+
+    def __getitem__(self, i: Any) -> Any:
+        if i < len(self._protected):
+            return self._protected.document(i).text
+        self._file.seek(self._places.offsets[self._numbers[i - len(self._protected)]])
+        return json.loads(self._file.readline())["text"]
 
 
-def _leaks(folder: Path, code: str, options: Options) -> int:
-    def documents(name: str) -> Iterator[Document]:
-        return read_split(folder.parent, folder.name, name)
+def _gate(
+    folder: Path, code: str, places: Places, heldout: Sequence[int], protected: Shards, settings: Settings
+) -> dict[str, int]:
+    """Compare what was written as training text with everything held out.
 
-    heldout = [*documents("dev"), *documents("test")]
-    near = options.near_duplicates
-    leaks = check_leaks(documents("train"), heldout, code, near=near)
-    if leaks:
-        raise GateError(f"{leaks:,} training documents in {code} repeat a held-out one; this is a defect of langgraft")
-    return leaks
+    Raises:
+        GateError: some of it is in there.
+    """
+    overlapping = 0
+    overlaps = Overlaps(settings.overlaps, code) if settings.overlaps else None
 
+    def train() -> Iterator[str]:
+        nonlocal overlapping
+        for document in read_split(folder.parent, folder.name, "train"):
+            overlapping += bool(overlaps and overlaps.find(document.text))
+            yield document.text
 
-def _line(row: dict[str, str]) -> bytes:
-    # Lone surrogates cannot be written as UTF-8; the normaliser has removed them from what is kept.
-    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-
-
-@contextlib.contextmanager
-def gzip_writer(path: Path) -> Iterator[BinaryIO]:
-    """Open `path` for writing compressed bytes; without name and time, so equal content is equal bytes."""
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
-        io.BufferedWriter(packed, 1 << 16) as file,  # type: ignore[type-var]
-    ):
-        yield file
+    with places.path.open("rb") as file:
+        texts = _HeldOut(protected, places, heldout, file)
+        leaks = check_leaks(train(), texts, code, near=settings.near_duplicates)
+    if leaks or overlapping:
+        raise GateError(
+            f"{leaks:,} training documents in {code} repeat a held-out one and {overlapping:,} overlap with an "
+            "evaluation set; this is a defect of langgraft"
+        )
+    return {"leaks": leaks, "overlaps": overlapping}

@@ -9,6 +9,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import regex
 
@@ -232,18 +233,25 @@ def _streams(source: Input, language: str, report: Report) -> Iterator[tuple[str
 
 
 def _hub(source: Input, report: Report) -> Iterator[Record]:
-    """Stream a data set from the hub: `hub:owner/dataset[:split]`, split "train" unless named."""
+    rows = Rows(File(Path(source.path.removeprefix(HUB)), report, strict=source.strict), source.text_key)
+    report.readers["hub"] += 1
+    for number, row in enumerate(hub_rows(source), 1):
+        if record := rows.record(row, f"{source.path} row {number}", str(number)):
+            yield record
+
+
+def hub_rows(source: Input) -> Iterator[Any]:
+    """Stream a data set from the hub: `hub:owner/dataset[:split]`, split "train" unless named.
+
+    Raises:
+        CorpusError: the package `datasets` is missing, or the data set cannot be loaded.
+    """
     name, _, split = source.path.removeprefix(HUB).partition(":")
     try:
         import datasets
     except ImportError as error:
         raise CorpusError(f"{source.path} needs the package `datasets`: pip install datasets") from error
     try:
-        stream = datasets.load_dataset(name, split=split or "train", streaming=True, **source.options)
+        yield from datasets.load_dataset(name, split=split or "train", streaming=True, **source.options)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise CorpusError(f"{source.path} cannot be loaded: {error}") from error
-    rows = Rows(File(Path(name), report, strict=source.strict), source.text_key)
-    report.readers["hub"] += 1
-    for number, row in enumerate(stream, 1):
-        if record := rows.record(row, f"{source.path} row {number}", str(number)):
-            yield record

@@ -76,7 +76,7 @@ def jsonl(file: File, *, text_key: str = "text") -> Iterator[Record]:
 def json_array(file: File, *, text_key: str = "text") -> Iterator[Record]:
     """A JSON array of strings or objects, read item by item: memory holds one item, not the file."""
     rows = Rows(file, text_key)
-    for number, row in enumerate(_items(file), 1):
+    for number, row in enumerate(items(file), 1):
         if record := rows.record(row, f"{file.path}: item {number}", str(number)):
             yield record
 
@@ -104,7 +104,8 @@ def _characters(file: File) -> Iterator[str]:
             first, chunk = False, stream.read(_CHUNK)
 
 
-def _items(file: File) -> Iterator[Any]:
+def items(file: File) -> Iterator[Any]:
+    """The values of a JSON array, one after the other."""
     decoder, buffer, at, n = json.JSONDecoder(), "", 0, 0
     for piece in _characters(file):
         buffer, at = buffer[at:] + piece, 0

@@ -1,7 +1,10 @@
 """Train, dev and test by whole documents, as a function of the seed and the texts alone."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from langgraft.errors import CorpusError
 
@@ -22,22 +25,23 @@ def _size(wanted: float, total: int, name: str) -> int:
     return max(1, round(wanted * total)) if wanted > 0 else 0
 
 
-def split(keys: Sequence[str], *, dev: float, test: float, seed: int) -> dict[str, list[int]]:
+def split(keys: Iterable[str], *, dev: float, test: float, seed: int) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
     """Positions in `keys` that go to "train", "dev" and "test", each in its shuffled order.
 
-    `keys` are distinct (see `dedup.text_key`). The result does not depend on their order: the documents that
+    `keys` are distinct (see `near.text_key`). The result does not depend on their order: the documents that
     come first by hash are the test set, the next the dev set.
 
     Raises:
         CorpusError: `dev` or `test` makes no sense, or leaves nothing to train on.
     """
-    n_test, n_dev = _size(test, len(keys), "test"), _size(dev, len(keys), "dev")
-    if keys and n_test + n_dev >= len(keys):
+    hashes = np.fromiter((order(key, seed) for key in keys), dtype="S16")
+    n_test, n_dev = _size(test, len(hashes), "test"), _size(dev, len(hashes), "dev")
+    if len(hashes) and n_test + n_dev >= len(hashes):
         raise CorpusError(
-            f"dev and test ask for {n_dev + n_test:,} documents, but only {len(keys):,} are left after "
+            f"dev and test ask for {n_dev + n_test:,} documents, but only {len(hashes):,} are left after "
             "cleaning; lower dev and test, or give more text"
         )
-    ranked = sorted(range(len(keys)), key=lambda i: order(keys[i], seed))
+    ranked = np.argsort(hashes, kind="stable")
     return {
         "train": ranked[n_test + n_dev :],
         "dev": ranked[n_test : n_test + n_dev],

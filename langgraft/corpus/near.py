@@ -1,0 +1,133 @@
+"""What two texts are compared by: keys, shingles as 64-bit hashes, MinHash signatures and their bands.
+
+All of it runs in numpy and Rust. Hashes are 64 bits wide: two different shingles of a billion get the same one with
+probability 0.03, and a candidate pair is judged by hundreds of shingles.
+"""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import regex
+
+from langgraft.text import language
+
+THRESHOLD = 0.8  # Jaccard similarity of the sets of shingles
+MIN_CHARACTERS = 20  # shorter texts are compared exactly only: one character changes too many shingles
+CHARACTER_SHINGLE, WORD_SHINGLE = 5, 3
+# A pair at the threshold shares no band with probability (1 - 0.8^5)^25 = 5e-5; at 0.5 half of them do share one.
+BANDS, ROWS = 25, 5
+PERMUTATIONS = BANDS * ROWS
+# Four standard deviations of the estimate below the threshold: what is less alike is not looked at closer.
+ESTIMATE = THRESHOLD - 4 * (THRESHOLD * (1 - THRESHOLD) / PERMUTATIONS) ** 0.5
+_IGNORED = regex.compile(r"[\s\p{P}\p{Z}\p{C}]+")
+_FIRST_SINGLE = 0x0E00  # Thai, Lao, Khmer, Burmese, Tibetan, kana, Han: no spaces, each character counts
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def folded(text: str) -> str:
+    """`text` without case, with one space for each run of spaces, punctuation and control characters."""
+    return _IGNORED.sub(" ", text.casefold()).strip()
+
+
+def text_key(text: str) -> str:
+    """Hex SHA-1 of `text` without case, spaces and punctuation: equal for texts that say the same.
+
+    Text made of nothing else is compared as it is.
+    """
+    return key_of(folded(text), text).hex()
+
+
+def key_of(fold: str, text: str) -> bytes:
+    """The 20 bytes of `text_key`, from a text and what `folded` makes of it."""
+    bare = fold.replace(" ", "") or text
+    return hashlib.sha1(bare.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+
+
+@functools.cache
+def by_words(code: str) -> bool:
+    """Whether the language puts spaces between words."""
+    return language(code).spaces
+
+
+def _mix(values: Hashes) -> Hashes:
+    """Spread 64-bit values evenly (the finaliser of SplitMix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+@functools.cache
+def _powers(n: int) -> Hashes:
+    with np.errstate(over="ignore"):
+        return np.cumprod(np.full(n, 0x9E3779B97F4A7C15, dtype=np.uint64))
+
+
+def characters(fold: str) -> Hashes:
+    """One hash for each character of `folded` text, spaces left out."""
+    return _code_points(fold.replace(" ", ""))
+
+
+def _code_points(text: str) -> Hashes:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+
+
+def words(fold: str, *, single: bool = False) -> Hashes:
+    """One hash for each word of `folded` text; with `single`, for each character of scripts without spaces too."""
+    points = _code_points(fold)
+    inside = points != 32
+    alone = points >= _FIRST_SINGLE if single else np.zeros(len(points), dtype=bool)
+    breaks = np.concatenate([[True], ~inside[:-1] | alone[:-1]]) | alone if len(points) else inside
+    starts = np.flatnonzero(inside & breaks)
+    if not len(starts):
+        return np.zeros(0, dtype=np.uint64)
+    # Position of each character in its word; a space weighs nothing.
+    position = np.arange(len(points)) - np.repeat(starts, np.diff(np.append(starts, len(points))))
+    length = 1 << int(position.max()).bit_length()
+    terms = np.where(inside, _mix(points) * _powers(max(length, 64))[position], np.uint64(0))
+    return np.add.reduceat(terms, starts)
+
+
+def ngrams(units: Hashes, n: int) -> Hashes:
+    """One hash for each run of `n` units, in order; one for all of them where there are fewer."""
+    if not len(units):
+        return units
+    n = min(n, len(units))
+    powers, total = _powers(64), np.zeros(len(units) - n + 1, dtype=np.uint64)
+    mixed = _mix(units)
+    for k in range(n):
+        total += mixed[k : k + len(total)] * powers[k]
+    return _mix(total)
+
+
+def shingles(fold: str, code: str) -> Hashes:
+    """The distinct shingles of `folded` text, sorted: three words, or five characters in scripts without spaces."""
+    if by_words(code):
+        return np.unique(ngrams(words(fold), WORD_SHINGLE))
+    return np.unique(ngrams(characters(fold), CHARACTER_SHINGLE))
+
+
+def jaccard(a: Hashes, b: Hashes) -> float:
+    """Shingles in both, divided by shingles in either; `a` and `b` come from `shingles`."""
+    both = len(np.intersect1d(a, b, assume_unique=True))
+    return both / (len(a) + len(b) - both) if both else 0.0
+
+
+def signatures(sets: Sequence[Hashes]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """MinHash signatures (Broder 1997; rensa's permutations) of sets of shingles: [texts, PERMUTATIONS]."""
+    import rensa
+
+    if not sets:
+        return np.zeros((0, PERMUTATIONS), dtype=np.uint32)
+    ends = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(sets), ends, PERMUTATIONS, 0)
+    return np.array(matrix.to_rows(), dtype=np.uint32)
+
+
+def bands(of: np.ndarray[Any, np.dtype[np.uint32]]) -> Hashes:
+    """One hash for each band of each signature: [texts, BANDS]. Texts that share one are candidates."""
+    rows = _mix(of.astype(np.uint64)).reshape(len(of), BANDS, ROWS)
+    return _mix((rows * _powers(64)[:ROWS]).sum(axis=2, dtype=np.uint64))
