@@ -166,6 +166,8 @@ def corpus(
     dev: Annotated[float, typer.Option(help="Share or number of development documents.")] = 0.02,
     test: Annotated[float, typer.Option(help="Share or number of test documents.")] = 0.02,
     near_duplicates: Annotated[bool, typer.Option(help="Remove near duplicates too.")] = True,
+    against: Annotated[list[str] | None, typer.Option(help="Evaluation set that the text must not hold.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that clean text; 0 takes all cores.")] = 0,
     show_dropped: Annotated[bool, typer.Option("--show-dropped", help="Show what was left out, and why.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -187,6 +189,8 @@ def corpus(
         dev=dev,
         test=test,
         near_duplicates=near_duplicates,
+        decontaminate=against or [],
+        workers=workers or os.cpu_count() or 1,
         log=Log(),
     )
     for line in dropped_lines(summary) if show_dropped else ():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langgraft.base import Base, check_causal_lm, check_tokenizer_fits, identity, locate
+from langgraft.corpus.document import Input
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
 from langgraft.progress import Log, clock
@@ -52,7 +53,7 @@ class Stage:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("corpus", (), ("language", "source_language"), version=2),
+    Stage("corpus", (), ("language", "source_language"), version=3, resumable=True),
     Stage("tokenizer", ("corpus",), ("base", "revision", "language")),
     Stage("surgery", ("corpus", "tokenizer"), ("base", "revision"), resumable=True),
     Stage("pretrain", ("corpus", "surgery"), ("base", "revision"), resumable=True),
@@ -228,6 +229,8 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
                 files = with_companions(resolve(as_input(entry)))
                 # Names are left out: where a file lies is not what it holds.
                 found[f"corpus.{side} {entry.path}"] = [identities(path) for path in files]
+        for name in recipe.corpus.decontaminate:
+            found[f"corpus.decontaminate {name}"] = [identities(path) for path in resolve(Input(name))]
     if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
     if stage.name == "surgery":

@@ -72,6 +72,9 @@ class Corpus(Section):
     """Cut documents longer than this at a sentence or paragraph end."""
     near_duplicates: bool = True
     """Remove near duplicates (MinHash), not only exact ones."""
+    decontaminate: list[str] = Field(default_factory=list)
+    """Evaluation sets that the text must not hold: files, folders, `hub:owner/dataset:split`. Documents that share 13
+    words in a row with one (50 characters in scripts without spaces, 20 of Han and kana), or nearly repeat it, go."""
     dev: float = Field(default=0.02, ge=0)
     """Documents for development: a share below 1, or a number."""
     test: float = Field(default=0.02, ge=0)
@@ -246,6 +249,8 @@ class ComputeSection(Section):
     """auto, float32 or bfloat16: the format matrix products run in."""
     threads: int = Field(default=0, ge=0)
     """CPU threads; 0 takes all cores."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that clean text; 0 takes all cores."""
     micro_batch_rows: int = Field(default=4, ge=1)
     """Rows per forward pass; a step accumulates as many as it needs."""
     checkpoint_every: int = Field(default=50, ge=1)

@@ -35,17 +35,17 @@ def before_call(module: Any, name: str, count: int, number: int = signal.SIGKILL
 
 
 def in_corpus() -> None:
-    """While documents are being read."""
-    from langgraft.corpus import prepare
+    """While documents are being cleaned."""
+    from langgraft.corpus import clean
 
-    before_call(prepare, "normalise", 30)
+    before_call(clean, "normalise", 30)
 
 
 def in_corpus_interrupted() -> None:
     """Ctrl-C at the same place."""
-    from langgraft.corpus import prepare
+    from langgraft.corpus import clean
 
-    before_call(prepare, "normalise", 30, signal.SIGINT)
+    before_call(clean, "normalise", 30, signal.SIGINT)
 
 
 def in_tokenizer() -> None:

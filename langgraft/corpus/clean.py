@@ -1,6 +1,7 @@
 """One document at a time: normalise it, and keep it or say why not. Pure, so that it can run in any process."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class Dropped(NamedTuple):
 
 @dataclass
 class Cleaner:
-    """`cleaner(document)` is the clean document, or what was dropped; `counts` says how many it saw of what."""
+    """`cleaner(document)` gives the clean document, or what was dropped; `counts` says how many it saw of what."""
 
     settings: Settings
     counts: Counter[str] = field(default_factory=Counter)
@@ -44,27 +45,32 @@ class Cleaner:
         self._identifier = Identifier(self.settings.code)
         self._overlaps = Overlaps(self.settings.overlaps, self.settings.code) if self.settings.overlaps else None
 
-    def __call__(self, document: Document) -> Document | Dropped:
+    def __call__(self, document: Document) -> Iterator[Document | Dropped]:
         code = self.settings.code
         cleaned = normalise(document.text, code)
         text = readable(cleaned)
         if text is None:
-            return Dropped(document, "unreadable", {})
+            yield Dropped(document, "unreadable", {})
+            return
         if text is not cleaned:
             text = normalise(text, code)
         if not text:
-            return Dropped(document, "empty", {})
+            yield Dropped(document, "empty", {})
+            return
         if len(text) < self.settings.min_characters:
-            return Dropped(document, "too_short", {})
+            yield Dropped(document, "too_short", {})
+            return
         self.counts["checked"] += 1
         verdict = self._identifier.check(text)
         if not verdict.keep:
-            return Dropped(document, verdict.reason, {})
+            yield Dropped(document, verdict.reason, {})
+            return
         self.counts["in_language"] += 1
         limit = self.settings.max_characters
         if limit is not None and len(text) > limit:
             text = truncate(text, limit)
             self.counts["truncated"] += 1
         if self._overlaps and (of := self._overlaps.find(text)):
-            return Dropped(document, "contaminated", {"overlaps": of})
-        return replace(document, text=text)
+            yield Dropped(document, "contaminated", {"overlaps": of})
+            return
+        yield replace(document, text=text)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 KEPT_EXAMPLES = 5
@@ -25,10 +25,8 @@ class Document:
 
     def row(self) -> dict[str, Any]:
         """The document as a JSON object, keys in a fixed order."""
-        row = asdict(self)
-        if not self.duplicates:
-            del row["duplicates"]
-        return row
+        names = self.__slots__ if self.duplicates else self.__slots__[:-1]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

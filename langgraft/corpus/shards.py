@@ -5,6 +5,7 @@ A shard is some thousand documents in the order they were read. Its folder holds
 and `counts.json`. What a shard holds depends on its documents alone, so the number of processes changes nothing.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -60,12 +61,10 @@ def write_shard(
 ) -> None:
     """Write what became of `documents` into the new folder `folder`; `counts` is read at the end."""
     offsets, keys, long, sets = [], [], [], list[Hashes]()
-    reasons: Counter[str] = Counter()
     with staged_folder(folder) as out:
         with (out / "kept.jsonl").open("wb") as kept, (out / "dropped.jsonl").open("wb") as dropped:
             for result in results:
                 if isinstance(result, Dropped):
-                    reasons[result.reason] += 1
                     left_out = result.document
                     row = {"id": left_out.id, "reason": result.reason, **result.more, "text": left_out.text}
                     dropped.write(line_of(row))
@@ -89,7 +88,6 @@ def write_shard(
             "first": documents[0].id,
             "last": documents[-1].id,
             "kept": len(keys),
-            "dropped": dict(sorted(reasons.items())),
             "counts": dict(sorted(counts.items())),
         }
         (out / "counts.json").write_text(json.dumps(found), encoding="utf-8")
@@ -119,7 +117,7 @@ def _work(folder: Path, documents: Sequence[Document]) -> None:
 
 def _clean_shard(folder: Path, documents: Sequence[Document], cleaner: Cleaner) -> None:
     cleaner.counts.clear()
-    settings, results = cleaner.settings, map(cleaner, documents)
+    settings, results = cleaner.settings, itertools.chain.from_iterable(map(cleaner, documents))
     write_shard(folder, documents, results, code=settings.code, near=settings.near_duplicates, counts=cleaner.counts)
 
 

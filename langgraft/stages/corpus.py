@@ -1,5 +1,6 @@
 """corpus: read, clean, check the language, deduplicate, split - in both languages."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,5 +25,7 @@ def run(section: Corpus, inputs: Inputs, out: Path) -> dict[str, Any]:
         source_test=section.source_test,
         seed=section.seed,
         near_duplicates=section.near_duplicates,
+        decontaminate=section.decontaminate,
+        workers=inputs.compute.workers or os.cpu_count() or 1,
         log=inputs.log,
     )

@@ -36,7 +36,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     ]
     target.write_bytes("\n".join([*lines, *junk]).encode() + b"\n\xff\n")
     source = tmp_path / "en.jsonl.gz"
-    rows = [json.dumps({"text": f"{text} Number {i}."}) for i in range(8) for text in ENGLISH]
+    rows = [json.dumps({"text": f"{text} Of {i} people {i * 7} are {i * 11}."}) for i in range(8) for text in ENGLISH]
     source.write_bytes(gzip.compress("\n".join(rows).encode()))
     return {"target": target, "source": source}
 
