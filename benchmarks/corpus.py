@@ -1,4 +1,6 @@
-"""Our corpus stage against a datatrove pipeline of equal steps, growth, memory: `python benchmarks/corpus.py FILE... -o PAGE`.
+"""Our corpus stage against a datatrove pipeline of equal steps, growth, memory.
+
+`python benchmarks/corpus.py FILE... -o docs/benchmarks-corpus.md`
 
 The files are JSON lines with a field `text`, in Thai unless `--language` says otherwise. Both sides read, repair
 encodings (ftfy), check the language (lid.176, the same file for both), remove near duplicates (MinHash) and write
@@ -84,8 +86,8 @@ def datatrove(path: Path, out: Path, language: str) -> None:
         for i, pipeline in enumerate(steps):
             tasks = config.num_buckets if i == 2 else 1
             LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=at(f"logs{i}")).run()
-    kept = sum(1 for file in (out / "kept").glob("*.gz") for _ in gzip.open(file))
-    print(json.dumps({"kept": kept, "read": sum(1 for _ in path.open("rb"))}))
+    kept = sum(1 for _ in lines([str(file) for file in (out / "kept").glob("*.gz")]))
+    print(json.dumps({"kept": kept, "read": sum(1 for _ in lines([str(path)]))}))
 
 
 def measured(side: str, path: Path, folder: Path, language: str) -> dict[str, float]:
@@ -111,7 +113,7 @@ def row(name: str, found: dict[str, float]) -> str:
     )
 
 
-HEAD = "| | MB | documents | kept | seconds | CPU seconds | MB per CPU second | peak MB |\n|---|---|---|---|---|---|---|---|"
+HEAD = "| | MB | documents | kept | seconds | CPU seconds | MB per CPU second | peak MB |\n|" + "---|" * 8
 
 
 def report(files: list[str], language: str, megabytes: float, sides: list[str]) -> str:
@@ -147,7 +149,7 @@ def main() -> None:
         return
     sides = ["ours"] if given.without_datatrove else ["ours", "datatrove"]
     introduction = (
-        f"# Benchmarks of the corpus stage\n\nMade by `benchmarks/corpus.py`, which says what is compared.\n\n"
+        "# Benchmarks of the corpus stage\n\nMade by `benchmarks/corpus.py`, which says what is compared.\n\n"
     )
     page = introduction + report(given.files, given.language, given.megabytes, sides)
     print(page)
