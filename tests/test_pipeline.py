@@ -133,6 +133,7 @@ OTHER_COMPUTE = {
     "device": "cpu",
     "dtype": "bfloat16",
     "threads": 2,
+    "workers": 2,
     "micro_batch_rows": 1,
     "checkpoint_every": 7,
     "keep_checkpoints": 5,

@@ -63,7 +63,7 @@ def _mix(values: Hashes) -> Hashes:
 @functools.cache
 def _powers(n: int) -> Hashes:
     with np.errstate(over="ignore"):
-        return np.cumprod(np.full(n, 0x9E3779B97F4A7C15, dtype=np.uint64))
+        return np.cumprod(np.full(n, 0x9E3779B97F4A7C15, dtype=np.uint64), dtype=np.uint64)
 
 
 def characters(fold: str) -> Hashes:

@@ -60,7 +60,7 @@ def write_shard(
     counts: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Write what became of `documents` into the new folder `folder`; `counts` is read at the end."""
-    offsets, keys, long, sets = [], [], [], list[Hashes]()
+    offsets, keys, long, sets = list[int](), list[bytes](), list[int](), list[Hashes]()
     with staged_folder(folder) as out:
         with (out / "kept.jsonl").open("wb") as kept, (out / "dropped.jsonl").open("wb") as dropped:
             for result in results:
