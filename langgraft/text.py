@@ -246,7 +246,13 @@ def script_of(char: str) -> str:
     return str(match.lastgroup) if match else "Unknown"
 
 
-_LETTERS = regex.compile(r"[\p{L}\p{M}]")
+_LETTER = regex.compile(r"[\p{L}\p{M}]")
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _script_of_letter(char: str) -> str:
+    """The script of a letter or mark, "" for anything else."""
+    return script_of(char) if _LETTER.match(char) else ""
 
 
 def script_shares(text: str) -> dict[str, float]:
@@ -255,9 +261,9 @@ def script_shares(text: str) -> dict[str, float]:
     Letters and marks that belong to no script of their own (Common, Inherited) are not counted.
     """
     counts: Counter[str] = Counter()
-    for char, n in Counter(_LETTERS.findall(text)).items():
-        script = script_of(char)
-        if script not in ("Common", "Inherited"):
+    for char, n in Counter(text).items():
+        script = _script_of_letter(char)
+        if script not in ("", "Common", "Inherited"):
             counts[script] += n
     total = counts.total()
     return {script: n / total for script, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}

@@ -171,15 +171,15 @@ class Index:
         self._keys: set[bytes] = set()
         rows, long = [np.zeros((0, BANDS), dtype=np.uint64)], list[int]()
         for start in range(0, len(texts), _BATCH):
-            sets = []
+            folds = []
             for i in range(start, min(start + _BATCH, len(texts))):
                 text = texts[i]
                 fold = folded(text)
                 self._keys.add(key_of(fold, text))
                 if near and _is_long(text, fold):
                     long.append(i)
-                    sets.append(shingles(fold, code))
-            rows.append(bands(signatures(sets)))
+                    folds.append(fold)
+            rows.append(bands(signatures(folds, code)))
         found = np.concatenate(rows)
         self._order = np.argsort(found, axis=0, kind="stable")
         self._bands = np.take_along_axis(found, self._order, axis=0)
@@ -193,10 +193,11 @@ class Index:
         long = [i for i, fold in enumerate(folds) if not found[i] and _is_long(texts[i], fold)]
         if not self._size or not long:
             return found
-        sets = [shingles(folds[i], self.code) for i in long]
-        candidates = self._candidates(bands(signatures(sets)))
-        for i, own, others in zip(long, sets, candidates, strict=True):
-            found[i] = any(jaccard(own, self._of(k)) >= THRESHOLD for k in others)
+        candidates = self._candidates(bands(signatures([folds[i] for i in long], self.code)))
+        for i, others in zip(long, candidates, strict=True):
+            if others:
+                own = shingles(folds[i], self.code)
+                found[i] = any(jaccard(own, self._of(k)) >= THRESHOLD for k in others)
         return found
 
     def _candidates(self, rows: Hashes) -> list[set[int]]:

@@ -25,7 +25,10 @@ ESTIMATE = THRESHOLD - 4 * (THRESHOLD * (1 - THRESHOLD) / PERMUTATIONS) ** 0.5
 _IGNORED = regex.compile(r"[\s\p{P}\p{Z}\p{C}]+")
 _FIRST_SINGLE = 0x0E00  # Thai, Lao, Khmer, Burmese, Tibetan, kana, Han: no spaces, each character counts
 
+_TOGETHER = 1 << 17  # characters whose shingles are made at once: few calls, and arrays that stay in the cache
+
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+Signatures = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 def folded(text: str) -> str:
@@ -55,9 +58,12 @@ def by_words(code: str) -> bool:
 
 def _mix(values: Hashes) -> Hashes:
     """Spread 64-bit values evenly (the finaliser of SplitMix64, Steele et al. 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
 @functools.cache
@@ -103,11 +109,32 @@ def ngrams(units: Hashes, n: int) -> Hashes:
     return _mix(total)
 
 
+def shingle_runs(folds: Sequence[str], code: str) -> tuple[Hashes, Any]:
+    """The shingles of several `folded` texts one after the other, repeated ones too, and where each text's end.
+
+    Shingles are three words, or five characters in scripts without spaces; a shorter text has one, an empty one none.
+    """
+    spaces = np.array([fold.count(" ") for fold in folds], dtype=np.int64)
+    lengths = np.array(list(map(len, folds)), dtype=np.int64)
+    if by_words(code):
+        units, n, sizes = words(" ".join(filter(None, folds))), WORD_SHINGLE, spaces + (lengths > 0)
+    else:
+        units, n, sizes = characters(" ".join(folds)), CHARACTER_SHINGLE, lengths - spaces
+    grams = ngrams(units, n) if len(units) >= n else units[:0]
+    starts = np.cumsum(sizes) - sizes
+    counts = np.where(sizes > 0, np.maximum(sizes - n + 1, 1), 0)
+    ends = np.cumsum(counts)
+    # Where each text's runs begin among all runs, those over the border of two texts included.
+    at = np.arange(int(counts.sum())) + np.repeat(starts - (ends - counts), counts)
+    found = grams[np.minimum(at, len(grams) - 1)] if len(grams) else np.zeros(len(at), dtype=np.uint64)
+    for i in np.flatnonzero((sizes > 0) & (sizes < n)):
+        found[ends[i] - 1] = ngrams(units[starts[i] : starts[i] + sizes[i]], n)[0]
+    return found, ends
+
+
 def shingles(fold: str, code: str) -> Hashes:
     """The distinct shingles of `folded` text, sorted: three words, or five characters in scripts without spaces."""
-    if by_words(code):
-        return np.unique(ngrams(words(fold), WORD_SHINGLE))
-    return np.unique(ngrams(characters(fold), CHARACTER_SHINGLE))
+    return np.unique(shingle_runs([fold], code)[0])
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:
@@ -116,18 +143,27 @@ def jaccard(a: Hashes, b: Hashes) -> float:
     return both / (len(a) + len(b) - both) if both else 0.0
 
 
-def signatures(sets: Sequence[Hashes]) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """MinHash signatures (Broder 1997; rensa's permutations) of sets of shingles: [texts, PERMUTATIONS]."""
+def signatures(folds: Sequence[str], code: str) -> Signatures:
+    """MinHash signatures (Broder 1997; rensa's permutations) of `folded` texts: [texts, PERMUTATIONS]."""
+    rows = [np.zeros((0, PERMUTATIONS), dtype=np.uint32)]
+    start, size = 0, 0
+    for end, fold in enumerate(folds, 1):
+        size += len(fold)
+        if size >= _TOGETHER or end == len(folds):
+            rows.append(_signatures(*shingle_runs(folds[start:end], code)))
+            start, size = end, 0
+    return np.concatenate(rows)
+
+
+def _signatures(hashes: Hashes, ends: Any) -> Signatures:
     import rensa
 
-    if not sets:
-        return np.zeros((0, PERMUTATIONS), dtype=np.uint32)
-    ends = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(sets), ends, PERMUTATIONS, 0)
+    rows = np.concatenate([[0], ends]).astype(np.uint64)
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, PERMUTATIONS, 0)
     return np.array(matrix.to_rows(), dtype=np.uint32)
 
 
-def bands(of: np.ndarray[Any, np.dtype[np.uint32]]) -> Hashes:
+def bands(of: Signatures) -> Hashes:
     """One hash for each band of each signature: [texts, BANDS]. Texts that share one are candidates."""
     rows = _mix(of.astype(np.uint64)).reshape(len(of), BANDS, ROWS)
     return _mix((rows * _powers(64)[:ROWS]).sum(axis=2, dtype=np.uint64))

@@ -27,6 +27,10 @@ _LINE_ENDS = regex.compile(r" *\n *")
 _BLANK_LINES = regex.compile(r"\n{3,}")
 
 
+# Text without any of these is left as it is by ftfy: nothing here is what mojibake is made of, nor a control character.
+_REPAIRABLE = regex.compile(r"[^\n\t -~\u0590-\u1fff\u200c\u200d\u3000-\ud7ff\uff01-\uffef\U00010000-\U0010ffff]")
+
+
 @functools.cache
 def _repairer() -> Rule:
     import ftfy
@@ -123,7 +127,9 @@ MAX_PASSES = 8
 
 
 def _once(text: str, rules: tuple[Rule, ...]) -> str:
-    text = unicodedata.normalize("NFC", _repairer()(text))
+    if _REPAIRABLE.search(text):
+        text = _repairer()(text)
+    text = unicodedata.normalize("NFC", text)
     text = _JUNK.sub("", text)
     text = _SPACES.sub(" ", text)
     text = _REPEATED_ZWNJ.sub("\u200c", _JOINERS.sub("", text))

@@ -23,7 +23,7 @@ import numpy as np
 
 from langgraft.corpus.clean import Cleaner, Dropped, Settings
 from langgraft.corpus.document import Document
-from langgraft.corpus.near import MIN_CHARACTERS, Hashes, folded, key_of, shingles, signatures
+from langgraft.corpus.near import MIN_CHARACTERS, folded, key_of, signatures
 from langgraft.store import read_json, staged_folder
 
 DOCUMENTS, CHARACTERS = 4096, 2_000_000  # a shard ends after so many documents or characters
@@ -60,7 +60,7 @@ def write_shard(
     counts: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Write what became of `documents` into the new folder `folder`; `counts` is read at the end."""
-    offsets, keys, long, sets = list[int](), list[bytes](), list[int](), list[Hashes]()
+    offsets, keys, long, folds = list[int](), list[bytes](), list[int](), list[str]()
     with staged_folder(folder) as out:
         with (out / "kept.jsonl").open("wb") as kept, (out / "dropped.jsonl").open("wb") as dropped:
             for result in results:
@@ -72,7 +72,7 @@ def write_shard(
                 fold = folded(result.text)
                 if near and len(result.text) >= MIN_CHARACTERS and fold:
                     long.append(len(keys))
-                    sets.append(shingles(fold, code))
+                    folds.append(fold)
                 keys.append(key_of(fold, result.text))
                 offsets.append(kept.tell())
                 kept.write(line_of(result.row()))
@@ -81,7 +81,7 @@ def write_shard(
             offsets=np.array(offsets, dtype=np.uint64),
             keys=np.array(keys, dtype=_KEY),
             long=np.array(long, dtype=np.uint32),
-            signatures=signatures(sets),
+            signatures=signatures(folds, code),
         )
         found = {
             "read": len(documents),

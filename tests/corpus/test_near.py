@@ -1,9 +1,11 @@
 """Keys, shingles, signatures: the fast forms mean what the plain ones say."""
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langgraft.corpus import near
 from langgraft.corpus.near import (
     BANDS,
     PERMUTATIONS,
@@ -12,6 +14,7 @@ from langgraft.corpus.near import (
     folded,
     jaccard,
     ngrams,
+    shingle_runs,
     shingles,
     signatures,
     text_key,
@@ -27,6 +30,7 @@ def plain(text: str, code: str) -> set[str]:
     return {joint.join(units[i : i + size]) for i in range(max(1, len(units) - size + 1))} if units else set()
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT)
 def test_hashes_are_as_alike_as_the_strings(a: str, b: str) -> None:
     for code in ("en", "th"):
@@ -36,6 +40,7 @@ def test_hashes_are_as_alike_as_the_strings(a: str, b: str) -> None:
         assert len(shingles(folded(a), code)) == len(left)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abก字", min_size=1, max_size=5), max_size=8))
 def test_words_have_one_hash_each(parts: list[str]) -> None:
     fold = " ".join(parts)
@@ -67,14 +72,25 @@ def test_key_ignores_case_space_and_punctuation() -> None:
     assert text_key("हिन्दी") != text_key("हनद")
 
 
-def test_signatures_estimate_the_similarity() -> None:
-    rng = np.random.default_rng(0)
-    a = np.unique(rng.integers(0, 2**63, 900, dtype=np.uint64))
-    b = np.unique(np.concatenate([a[:800], rng.integers(0, 2**63, 100, dtype=np.uint64)]))
-    rows = signatures([a, b])
+@settings(deadline=None)
+@given(st.lists(TEXT, max_size=6))
+def test_many_texts_at_once_have_the_shingles_of_each(texts: list[str]) -> None:
+    for code in ("en", "th"):
+        folds = [folded(text) for text in texts]
+        runs, ends = shingle_runs(folds, code)
+        of = np.split(runs, ends[:-1]) if texts else []
+        assert [set(part.tolist()) for part in of] == [set(shingles(fold, code).tolist()) for fold in folds]
+
+
+def test_signatures_estimate_the_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [f"w{i}" for i in range(1000)]
+    a, b = " ".join(parts[:900]), " ".join([*parts[:800], *parts[900:]])
+    rows = signatures([a, b], "en")
     assert rows.shape == (2, PERMUTATIONS)
-    assert abs((rows[0] == rows[1]).mean() - jaccard(a, b)) < 0.12
-    found = bands(signatures([a, a]))
+    assert abs((rows[0] == rows[1]).mean() - jaccard(shingles(a, "en"), shingles(b, "en"))) < 0.12
+    found = bands(signatures([a, a], "en"))
     assert found.shape == (2, BANDS)
     assert (found[0] == found[1]).all()
-    assert signatures([]).shape == (0, PERMUTATIONS)
+    assert signatures([], "en").shape == (0, PERMUTATIONS)
+    monkeypatch.setattr(near, "_TOGETHER", 1)
+    assert (signatures([a, b], "en") == rows).all()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langgraft.corpus.normalise import RULES, normalise, readable, truncate
+from langgraft.corpus.normalise import _REPAIRABLE, RULES, _repairer, normalise, readable, truncate
 from langgraft.text import languages
 
 TRICKY = st.text(
@@ -21,6 +21,20 @@ def test_idempotent(text: str, code: str) -> None:
     once = normalise(text, code)
     assert normalise(once, code) == once
     assert once == once.strip()
+
+
+def test_text_that_skips_the_repair_is_what_the_repair_leaves_alone() -> None:
+    """Every character of the first plane that skips it, between spaces and in runs that go through scripts."""
+    plain = "".join(c for c in map(chr, [*range(0xD800), *range(0xE000, 0x10000)]) if not _REPAIRABLE.search(c))
+    assert len(plain) > 40_000
+    for text in (" ".join(plain[::3]), plain[::7], "".join(c * 2 for c in plain[:7000])):
+        assert _repairer()(text) == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.one_of(st.characters(max_codepoint=0x7E), st.characters(min_codepoint=0x590, max_codepoint=0xFFFF))))
+def test_text_that_skips_the_repair_is_left_alone_in_any_order(text: str) -> None:
+    assert _REPAIRABLE.search(text) or _repairer()(text) == text
 
 
 def test_rules_name_languages() -> None:
