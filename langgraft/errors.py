@@ -56,6 +56,10 @@ class DiskFullError(LanggraftError):
     """No space is left on the device."""
 
 
+class WorkerError(LanggraftError):
+    """A worker process ended before its work; what is done is kept, and the same command goes on from there."""
+
+
 class TrainingError(LanggraftError):
     """Training cannot go on."""
 

@@ -21,7 +21,7 @@ from langgraft.corpus.readers import read
 from langgraft.corpus.shards import Shards, batches, clean, write_shard
 from langgraft.corpus.sources import resolve
 from langgraft.corpus.split import split
-from langgraft.errors import CorpusError, DiskFullError, GateError, LanggraftError
+from langgraft.errors import CorpusError, DiskFullError, GateError, LanggraftError, WorkerError
 from langgraft.progress import Log
 from langgraft.store import TEMPORARY, atomic_write, fingerprint, lock, staged_folder, write_json
 from langgraft.text import language, languages
@@ -96,6 +96,7 @@ def prepare(
         InputError: a language code is unknown.
         GateError: a training document repeats a held-out one.
         BusyError: another process is preparing the same folder.
+        WorkerError: a worker process ended before its work.
     """
     options = Options(
         min_characters, max_characters, dev, test, seed, max_documents, near_duplicates, tuple(decontaminate)
@@ -125,7 +126,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
         try:
             yield work
-        except DiskFullError:
+        except (DiskFullError, WorkerError):
             raise
         except LanggraftError:
             shutil.rmtree(work)

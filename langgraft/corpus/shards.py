@@ -13,6 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 from langgraft.corpus.clean import Cleaner, Dropped, Settings
 from langgraft.corpus.document import Document
 from langgraft.corpus.near import MIN_CHARACTERS, folded, key_of, signatures
+from langgraft.errors import WorkerError
 from langgraft.store import read_json, staged_folder
 
 DOCUMENTS, CHARACTERS = 4096, 2_000_000  # a shard ends after so many documents or characters
@@ -166,7 +168,13 @@ def clean(
     def finish() -> bool:
         path, future = waiting.popleft()
         if future is not None:
-            future.result()
+            try:
+                future.result()
+            except BrokenProcessPool as error:
+                raise WorkerError(
+                    "a process that cleans text ended before its work, perhaps for want of memory; run the same "
+                    "command again, with fewer workers: finished shards are kept"
+                ) from error
         finished.append(path)
         return done(read_json(path / "counts.json"))
 
