@@ -149,11 +149,11 @@ def main() -> None:
         return
     sides = ["ours"] if given.without_datatrove else ["ours", "datatrove"]
     introduction = (
-        "# Benchmarks of the corpus stage\n\nMade by `benchmarks/corpus.py`. Both sides read JSON lines, repair encodings "
-        "(ftfy), check the language (the same function), remove near duplicates (MinHash) and write compressed JSON "
-        "lines, in one process and one thread; langgraft also removes exact duplicates, splits into train, dev and test, "
-        "and compares what it wrote with what it held out. datatrove runs FineWeb's settings of MinHash. Compare "
-        "processor seconds: seconds depend on what else the machine does.\n\n"
+        "# Benchmarks of the corpus stage\n\nMade by `benchmarks/corpus.py`. Both sides read JSON lines, repair "
+        "encodings (ftfy), check the language (the same function), remove near duplicates (MinHash) and write "
+        "compressed JSON lines, in one process and one thread; langgraft also removes exact duplicates, splits into "
+        "train, dev and test, and compares what it wrote with what it held out. datatrove runs FineWeb's settings of "
+        "MinHash. Compare processor seconds: seconds depend on what else the machine does.\n\n"
     )
     page = introduction + report(given.files, given.language, given.megabytes, sides)
     print(page)

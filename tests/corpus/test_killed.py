@@ -70,7 +70,7 @@ def corpus(folder: Path, **options: Any) -> dict[str, Any]:
 def inputs(folder: Path) -> None:
     """200 documents with exact and near duplicates, some overlap with an evaluation set, and bad bytes."""
     rng = random.Random(0)
-    words = "the of river and to in house is was for on that by this with people they water from have road".split()
+    words = ["the", "of", "and", "to", "in", "is", "was", "for", "on", "that", "by", "this", "with", "people", "they"]
     texts = [" ".join(rng.choices(words, k=60)) for _ in range(120)]
     texts += [texts[i] + " indeed" for i in range(40)] + texts[40:60] + ["short"] * 20
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[::2]))
@@ -85,12 +85,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     monkeypatch.setattr(shards, "DOCUMENTS", 50)
-
-
-@pytest.fixture
-def whole(tmp_path: Path, small: None) -> dict[str, bytes]:
     inputs(tmp_path)
     summary = corpus(tmp_path)["target"]
     assert {"duplicate", "near_duplicate", "contaminated"} <= set(summary["dropped"])
