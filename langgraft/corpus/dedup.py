@@ -11,6 +11,7 @@ million documents.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from langgraft.corpus.near import (
     PERMUTATIONS,
     THRESHOLD,
     Hashes,
+    Signatures,
     bands,
     folded,
     jaccard,
@@ -34,8 +36,8 @@ from langgraft.corpus.shards import Shards
 
 # In a bucket of many, each text is compared with the first and with the nearest so many before it.
 NEIGHBOURS = 16
-_CACHE = 4096
-_PAIRS = 1 << 20
+_CACHE = 256  # texts whose shingles are held
+_PAIRS = 1 << 14  # pairs of signatures that are compared at once
 _BATCH = 2048
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -127,19 +129,29 @@ def _candidates(numbers: Numbers, work: Path) -> Iterator[tuple[int, int]]:
     """Pairs (later, earlier) that share a band and whose signatures are alike, by later, then earlier."""
     if not len(numbers):
         return
-    matrix = np.memmap(work / "signatures", dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
     found = [np.zeros(0, dtype=np.uint64)]
-    for i in range(BANDS):
-        band = np.fromfile(work / f"band-{i:02d}", dtype=np.uint64)
-        for later, earlier in _pairs(band):
-            packed = np.unique((later.astype(np.uint64) << np.uint64(32)) | earlier.astype(np.uint64))
-            packed = packed[~np.isin(packed, found[0])]
-            for part in np.array_split(packed, max(1, len(packed) * PERMUTATIONS // (1 << 24))):
-                alike = (matrix[part >> np.uint64(32)] == matrix[part & np.uint64(0xFFFFFFFF)]).mean(axis=1)
-                found.append(part[alike >= ESTIMATE])
-        found = [np.unique(np.concatenate(found))]
+    with (work / "signatures").open("rb", buffering=0) as file:
+        for i in range(BANDS):
+            band = np.fromfile(work / f"band-{i:02d}", dtype=np.uint64)
+            for later, earlier in _pairs(band):
+                packed = np.unique((later.astype(np.uint64) << np.uint64(32)) | earlier.astype(np.uint64))
+                packed = packed[~np.isin(packed, found[0])]
+                for part in np.array_split(packed, len(packed) // _PAIRS + 1):
+                    alike = _rows(file, part >> np.uint64(32)) == _rows(file, part & np.uint64(0xFFFFFFFF))
+                    found.append(part[alike.mean(axis=1) >= ESTIMATE])
+            found = [np.unique(np.concatenate(found))]
     for pair in found[0]:
         yield int(numbers[int(pair) >> 32]), int(numbers[int(pair) & 0xFFFFFFFF])
+
+
+def _rows(file: FileIO, which: Hashes) -> Signatures:
+    """Signatures number `which`, read one by one: a mapped file would fill the memory with what lies around them."""
+    wanted, back = np.unique(which, return_inverse=True)
+    rows = np.empty((len(wanted), PERMUTATIONS), dtype=np.uint32)
+    for row, number in zip(rows, wanted.tolist(), strict=True):
+        file.seek(number * rows.itemsize * PERMUTATIONS)
+        file.readinto(row)
+    return rows[back]
 
 
 def _pairs(band: Hashes) -> Iterator[tuple[Numbers, Numbers]]:
