@@ -150,7 +150,7 @@ def _rows(file: FileIO, which: Hashes) -> Signatures:
     rows = np.empty((len(wanted), PERMUTATIONS), dtype=np.uint32)
     for row, number in zip(rows, wanted.tolist(), strict=True):
         file.seek(number * rows.itemsize * PERMUTATIONS)
-        file.readinto(row)
+        file.readinto(row.data)
     return rows[back]
 
 
