@@ -19,7 +19,7 @@ from langgraft.corpus.langid import guess
 from langgraft.corpus.output import Places, keep, write_splits
 from langgraft.corpus.readers import read
 from langgraft.corpus.shards import Shards, batches, clean, write_shard
-from langgraft.corpus.sources import resolve
+from langgraft.corpus.sources import resolve, with_companions
 from langgraft.corpus.split import split
 from langgraft.errors import CorpusError, DiskFullError, GateError, LanggraftError, WorkerError
 from langgraft.progress import Log
@@ -206,7 +206,7 @@ def _say(log: Log, name: str, read: int, kept: int, report: Report) -> None:
 
 def _same_work(work: Path, inputs: Sequence[Input], settings: Settings, protected: Sequence[str]) -> None:
     """Empty the folder of shards unless they were made from the same files in the same way."""
-    files = [path for source in (*inputs, *map(Input, protected)) for path in resolve(source)]
+    files = [path for source in (*inputs, *map(Input, protected)) for path in with_companions(resolve(source))]
     of = {
         "version": _SHARDS,
         "settings": asdict(settings),
