@@ -168,6 +168,9 @@ def corpus(
     near_duplicates: Annotated[bool, typer.Option(help="Remove near duplicates too.")] = True,
     against: Annotated[list[str] | None, typer.Option(help="Evaluation set that the text must not hold.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that clean text; 0 takes all cores.")] = 0,
+    mixed: Annotated[str, typer.Option(help="Documents in several languages: lines, document or keep.")] = "lines",
+    langid_model: Annotated[str, typer.Option(help="A fastText file such as GlotLID's; lid.176 by default.")] = "",
+    extra_rule: Annotated[list[str] | None, typer.Option(help="ascii_digits or hong_kong_forms.")] = None,
     show_dropped: Annotated[bool, typer.Option("--show-dropped", help="Show what was left out, and why.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -191,6 +194,9 @@ def corpus(
         near_duplicates=near_duplicates,
         decontaminate=against or [],
         workers=workers or os.cpu_count() or 1,
+        mixed=mixed,
+        langid_model=langid_model,
+        extra_rules=extra_rule or [],
         log=Log(),
     )
     for line in dropped_lines(summary) if show_dropped else ():

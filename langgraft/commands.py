@@ -58,6 +58,10 @@ def dropped_lines(summary: dict[str, Any]) -> Iterator[str]:
             yield f"{reason}: {facts['documents']:,} documents"
             for example in facts["examples"]:
                 yield f"    {example['id']}: {' '.join(example['text'].split())[:120]}"
+        for reason, facts in side["dropped_lines"].items():
+            yield f"{reason}: {facts['lines']:,} lines left out of {facts['documents']:,} documents"
+            for example in facts["examples"]:
+                yield f"    {example['id']}: {' '.join(example['text'].split())[:120]}"
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from langgraft.base import Base, check_causal_lm, check_tokenizer_fits, identity, locate
 from langgraft.corpus.document import Input
+from langgraft.corpus.langid_model import check_file
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
 from langgraft.progress import Log, clock
@@ -231,6 +232,9 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
                 found[f"corpus.{side} {entry.path}"] = [identities(path) for path in files]
         for name in recipe.corpus.decontaminate:
             found[f"corpus.decontaminate {name}"] = [identities(path) for path in resolve(Input(name))]
+        if recipe.corpus.langid_model is not None:
+            check_file(Path(recipe.corpus.langid_model))
+            found["corpus.langid_model"] = identities(Path(recipe.corpus.langid_model))
     if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
     if stage.name == "surgery":

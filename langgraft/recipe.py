@@ -75,6 +75,14 @@ class Corpus(Section):
     decontaminate: list[str] = Field(default_factory=list)
     """Evaluation sets that the text must not hold: files, folders, `hub:owner/dataset:split`. Documents that share 13
     words in a row with one (50 characters in scripts without spaces, 20 of Han and kana), or nearly repeat it, go."""
+    mixed: Literal["lines", "document", "keep"] = "lines"
+    """Documents in more than one language: `lines` keeps the lines that are in the language, `document` keeps or drops
+    the whole by what most of it is, `keep` drops nothing for its language and only counts languages."""
+    langid_model: str | None = None
+    """fastText file that tells languages apart, such as GlotLID's `model.bin`; lid.176 by default."""
+    extra_rules: list[str] = Field(default_factory=list)
+    """Normalisation that changes how text looks: `ascii_digits` (digits of every script become 0 to 9),
+    `hong_kong_forms` (Cantonese: 裡 becomes 裏, 衛 becomes 衞, ...)."""
     dev: float = Field(default=0.02, ge=0)
     """Documents for development: a share below 1, or a number."""
     test: float = Field(default=0.02, ge=0)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from langgraft.corpus.decontaminate import Overlaps
 from langgraft.corpus.document import Document
 from langgraft.corpus.langid import Identifier
+from langgraft.corpus.mixed import select
 from langgraft.corpus.normalise import normalise, readable, truncate
 
 
@@ -23,11 +24,21 @@ class Settings:
     min_characters: int = 1
     max_characters: int | None = None
     near_duplicates: bool = True
+    mixed: str = "lines"
+    langid_model: str = ""
+    extra_rules: tuple[str, ...] = ()
     overlaps: Path | None = None
 
 
+# What `Cleaner.counts` calls the characters read in each language.
+MIX = "characters in "
+
+
 class Dropped(NamedTuple):
-    """A document left out, and why; `more` is written beside the reason."""
+    """A document left out, and why; `more` is written beside the reason.
+
+    With "part" in `more`, the document is kept, and this is only the lines it lost.
+    """
 
     document: Document
     reason: str
@@ -42,35 +53,44 @@ class Cleaner:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._identifier = Identifier(self.settings.code)
+        self._identifier = Identifier(self.settings.code, self.settings.langid_model)
         self._overlaps = Overlaps(self.settings.overlaps, self.settings.code) if self.settings.overlaps else None
 
     def __call__(self, document: Document) -> Iterator[Document | Dropped]:
-        code = self.settings.code
-        cleaned = normalise(document.text, code)
-        text = readable(cleaned)
-        if text is None:
-            yield Dropped(document, "unreadable", {})
+        text, reason = self._repaired(document.text)
+        if reason:
+            yield Dropped(document, reason, {})
             return
-        if text is not cleaned:
-            text = normalise(text, code)
-        if not text:
-            yield Dropped(document, "empty", {})
+        self.counts["checked"] += 1
+        selection = select(self._identifier, text, self.settings.mixed)
+        self.counts.update({MIX + language: n for language, n in selection.mix.items()})
+        if not selection.keep:
+            yield Dropped(document, selection.reason, {})
             return
+        self.counts["in_language"] += 1
+        text, limit = selection.text, self.settings.max_characters
         if len(text) < self.settings.min_characters:
             yield Dropped(document, "too_short", {})
             return
-        self.counts["checked"] += 1
-        verdict = self._identifier.check(text)
-        if not verdict.keep:
-            yield Dropped(document, verdict.reason, {})
-            return
-        self.counts["in_language"] += 1
-        limit = self.settings.max_characters
         if limit is not None and len(text) > limit:
             text = truncate(text, limit)
             self.counts["truncated"] += 1
         if self._overlaps and (of := self._overlaps.find(text)):
             yield Dropped(document, "contaminated", {"overlaps": of})
             return
+        for why, lines in selection.left_out.items():
+            yield Dropped(replace(document, text="\n".join(lines)), why, {"part": "lines"})
         yield replace(document, text=text)
+
+    def _repaired(self, text: str) -> tuple[str, str]:
+        """The normalised text, and "" or why the document cannot be kept."""
+        code, extra = self.settings.code, self.settings.extra_rules
+        cleaned = normalise(text, code, extra)
+        repaired = readable(cleaned)
+        if repaired is None:
+            return "", "unreadable"
+        if repaired is not cleaned:
+            repaired = normalise(repaired, code, extra)
+        if not repaired:
+            return "", "empty"
+        return repaired, "too_short" if len(repaired) < self.settings.min_characters else ""

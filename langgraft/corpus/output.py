@@ -35,21 +35,33 @@ def gzip_writer(path: Path) -> Iterator[BinaryIO]:
 
 @dataclass
 class Drops:
-    """Writes every dropped document with its reason, and counts them."""
+    """Writes every dropped document with its reason, and the lines that other documents lost, and counts them."""
 
     file: BinaryIO
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    lines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, row: dict[str, str]) -> None:
-        """`row` holds "id", "reason", more to say, and "text"."""
-        reason = row["reason"]
-        self.counts[reason] += 1
+        """`row` holds "id", "reason", more to say, and "text"; with "part", the text is lines of a kept document."""
         self.file.write(line_of(row))
+        reason = row["reason"]
+        if "part" in row:
+            self._add_lines(reason, row["id"], row["text"])
+            return
+        self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < KEPT_EXAMPLES:
             more = {key: value for key, value in row.items() if key not in ("reason", "text")}
             examples.append({**more, "text": row["text"][:_EXAMPLE_CHARACTERS]})
+
+    def _add_lines(self, reason: str, document: str, text: str) -> None:
+        found = self.lines.setdefault(reason, {"documents": 0, "lines": 0, "characters": 0, "examples": []})
+        found["documents"] += 1
+        found["lines"] += text.count("\n") + 1
+        found["characters"] += len(text)
+        if len(found["examples"]) < KEPT_EXAMPLES:
+            found["examples"].append({"id": document, "text": text[:_EXAMPLE_CHARACTERS]})
 
     def summary(self) -> dict[str, Any]:
         """Documents and examples by reason, the most frequent first."""

@@ -11,27 +11,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from langgraft.corpus.clean import Settings
+from langgraft.corpus.clean import MIX, Settings
 from langgraft.corpus.decontaminate import Overlaps, evaluation_texts, index
 from langgraft.corpus.dedup import check_leaks, find_duplicates
 from langgraft.corpus.document import Document, Input, Report
-from langgraft.corpus.langid import guess
+from langgraft.corpus.langid import identify
+from langgraft.corpus.langid_model import LanguageModel
+from langgraft.corpus.mixed import MODES
+from langgraft.corpus.normalise import normalise
 from langgraft.corpus.output import Places, keep, write_splits
 from langgraft.corpus.readers import read
 from langgraft.corpus.shards import Shards, batches, clean, write_shard
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.corpus.split import split
-from langgraft.errors import CorpusError, DiskFullError, GateError, LanggraftError, WorkerError
+from langgraft.errors import CorpusError, DiskFullError, GateError, InputError, LanggraftError, WorkerError
 from langgraft.progress import Log
 from langgraft.store import TEMPORARY, atomic_write, fingerprint, lock, staged_folder, write_json
 from langgraft.text import language, languages
 
 MIN_SHARE_IN_LANGUAGE = 0.1
-_LANGUAGE_REASONS = frozenset(("script", "language", "written_chinese", "cantonese"))
+_LANGUAGE_REASONS = frozenset(("script", "language", "written_chinese", "cantonese", "romanised"))
 _GUESSES = 2000  # documents dropped for their language whose language is guessed, for the error message
 _IN_ONE_PROCESS = 4_000_000  # bytes of files that are cleaned before other processes have started
 # Raise it when the same documents give other shards, so that a run begun by an older version starts again.
-_SHARDS = 1
+_SHARDS = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Options:
     max_documents: int | None
     near_duplicates: bool
     decontaminate: tuple[str, ...]
+    mixed: str
+    langid_model: str
+    extra_rules: tuple[str, ...]
 
 
 def prepare(
@@ -65,6 +71,9 @@ def prepare(
     max_documents: int | None = None,
     near_duplicates: bool = True,
     decontaminate: Sequence[str] = (),
+    mixed: str = "lines",
+    langid_model: str = "",
+    extra_rules: Sequence[str] = (),
     workers: int = 1,
     log: Log,
 ) -> dict[str, Any]:
@@ -86,6 +95,10 @@ def prepare(
         near_duplicates: also drop documents that nearly repeat an earlier one (see `dedup`).
         decontaminate: evaluation sets (files, folders, `hub:owner/dataset:split`); documents that overlap with
             them are dropped (see `decontaminate`).
+        mixed: "lines" keeps the lines of a document that are in its language and leaves out the others, "document"
+            keeps or drops documents as a whole, "keep" drops nothing for its language (see `mixed.select`).
+        langid_model: a fastText file such as GlotLID's that tells languages apart; "" takes lid.176.
+        extra_rules: names in `normalise_rules.EXTRA`, such as "ascii_digits", to apply where they are for the language.
         workers: processes that clean text; the result is the same for any number.
 
     Returns:
@@ -93,14 +106,20 @@ def prepare(
 
     Raises:
         CorpusError: a file cannot be read, the text is in another language, or nothing is left.
-        InputError: a language code is unknown.
+        InputError: a language code, an extra rule or a value of `mixed` is unknown.
         GateError: a training document repeats a held-out one.
         BusyError: another process is preparing the same folder.
         WorkerError: a worker process ended before its work.
     """
     options = Options(
-        min_characters, max_characters, dev, test, seed, max_documents, near_duplicates, tuple(decontaminate)
+        *(min_characters, max_characters, dev, test, seed, max_documents, near_duplicates, tuple(decontaminate)),
+        *(mixed, langid_model, tuple(extra_rules)),
     )
+    normalise("", language, extra_rules)  # a wrong name is told before hours of reading
+    if mixed not in MODES:
+        raise InputError(f"mixed is {mixed!r}; choose one of {', '.join(MODES)}")
+    if langid_model:
+        LanguageModel(Path(langid_model))  # so is a damaged file; every process reads its own
     of_source = replace(
         options,
         dev=dev if source_dev is None else source_dev,
@@ -174,12 +193,15 @@ def _side(
     sizes = write_splits(folder, places, parts)
     gate = _gate(folder, known.code, places, [*parts["dev"], *parts["test"]], protected, settings)
     places.path.unlink()
-    _say(log, known.name, counts["read"], len(places), report)
+    mix = _mix(counts)
+    _say(log, known.name, counts["read"], len(places), report, mix)
     return {
         "language": known.code,
         "documents": {"read": counts["read"], "kept": len(places), "truncated": counts["truncated"]},
         **sizes,
+        "languages": mix,
         "dropped": drops.summary(),
+        "dropped_lines": dict(sorted(drops.lines.items())),
         "near_duplicates": found.clusters(),
         "evaluation_texts": len(protected),
         "files": report.files(),
@@ -190,11 +212,25 @@ def _side(
 
 
 def _settings(code: str, options: Options) -> Settings:
-    return Settings(code, options.min_characters, options.max_characters, options.near_duplicates)
+    return Settings(
+        *(code, options.min_characters, options.max_characters, options.near_duplicates),
+        *(options.mixed, options.langid_model, options.extra_rules),
+    )
 
 
-def _say(log: Log, name: str, read: int, kept: int, report: Report) -> None:
+def _mix(counts: Counter[str]) -> dict[str, dict[str, float]]:
+    """Characters read by language, most first, and their share; "und" is what cannot be told."""
+    mix = {name.removeprefix(MIX): n for name, n in counts.items() if name.startswith(MIX)}
+    total = sum(mix.values())
+    return {
+        code: {"characters": n, "share": round(n / total, 4)}
+        for code, n in sorted(mix.items(), key=lambda item: (-item[1], item[0]))
+    }
+
+
+def _say(log: Log, name: str, read: int, kept: int, report: Report, mix: dict[str, dict[str, float]]) -> None:
     log.say(f"{name}: {read:,} documents read, {kept:,} kept")
+    log.say("languages read: " + ", ".join(f"{code} {row['share']:.1%}" for code, row in mix.items()))
     for path, encoding in report.not_utf8.items():
         log.say(f"{path} was read as {encoding}")
     for damaged in report.damaged:
@@ -207,6 +243,7 @@ def _say(log: Log, name: str, read: int, kept: int, report: Report) -> None:
 def _same_work(work: Path, inputs: Sequence[Input], settings: Settings, protected: Sequence[str]) -> None:
     """Empty the folder of shards unless they were made from the same files in the same way."""
     files = [path for source in (*inputs, *map(Input, protected)) for path in with_companions(resolve(source))]
+    files += [Path(settings.langid_model)] if settings.langid_model else []
     of = {
         "version": _SHARDS,
         "settings": asdict(settings),
@@ -271,9 +308,10 @@ def _check_language(code: str, counts: Counter[str], folder: Path) -> None:
         return
     looks_like: Counter[str] = Counter()
     with gzip.open(folder / "dropped.jsonl.gz", "rt", encoding="utf-8") as dropped:
-        foreign = (row for row in map(json.loads, dropped) if row["reason"] in _LANGUAGE_REASONS)
+        rows = map(json.loads, dropped)
+        foreign = (row for row in rows if row["reason"] in _LANGUAGE_REASONS and "part" not in row)
         for row in itertools.islice(foreign, _GUESSES):
-            looks_like[guess(row["text"])[0]] += 1
+            looks_like[identify(row["text"]).language] += 1
     seen = ", ".join(
         f"{languages()[label].name if label in languages() else label} ({n:,})"
         for label, n in looks_like.most_common(3)

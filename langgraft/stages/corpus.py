@@ -27,5 +27,8 @@ def run(section: Corpus, inputs: Inputs, out: Path) -> dict[str, Any]:
         near_duplicates=section.near_duplicates,
         decontaminate=section.decontaminate,
         workers=inputs.compute.workers or os.cpu_count() or 1,
+        mixed=section.mixed,
+        langid_model=section.langid_model or "",
+        extra_rules=section.extra_rules,
         log=inputs.log,
     )
