@@ -34,7 +34,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "langid.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 # Pair files of prose; the others are strings of user interfaces, which hold as much English as anything.
 PAIRS = ("tatoeba", "iot_course", "debian_handbook", "installation_guide", "hf_course")
-# No rule or threshold was changed after looking at sentences of these, and an earlier form of this script left them out.
+# No rule or threshold was changed after looking at sentences of these; an earlier form of this script left them out.
 APART = ("tatoeba", "iot_course_MT", "chat_chatterbot", "mediawiki_ui")
 CHINESE = ("yue", "zh")
 KINDS = ("cantonese", "mandarin", "mixed", "neutral")
@@ -87,9 +87,8 @@ def mixed(name: str) -> bool:
 
 
 def texts_of(path: Path, code: str) -> list[str]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
-        rows = [json.loads(line) for line in lines]
+    packed = path.read_bytes()
+    rows = [json.loads(line) for line in (gzip.decompress(packed) if path.suffix == ".gz" else packed).splitlines()]
     turns = [turn["content"] for row in rows for turn in row.get("messages", ())]
     return turns + [text for row in rows if isinstance(text := row.get("text", row.get(code)), str)]
 
@@ -218,8 +217,8 @@ def report(rows: list[Row], han: dict[str, list[str]]) -> tuple[str, list[str]]:
         parts += ["Number of sentences, and the share taken as Cantonese; sentences of any length.", "", *lines]
         parts += [
             f"Of {yue['cantonese']:,} sentences of the Cantonese files that canto-filter calls Cantonese, "
-            f"{share(yue['cantonese taken'], yue['cantonese'])} come out as Cantonese; of all {zh['all']:,} sentences of "
-            f"written Chinese {share(zh['all taken'], zh['all'])} do.",
+            f"{share(yue['cantonese taken'], yue['cantonese'])} come out as Cantonese; of all {zh['all']:,} sentences "
+            f"of written Chinese {share(zh['all taken'], zh['all'])} do.",
             "",
         ]
     parts += ["### The same by our own markers", "", *own_lines]

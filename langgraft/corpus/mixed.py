@@ -80,7 +80,8 @@ def _by_line(identifier: Identifier, text: str, lines: list[_Line], mix: Counter
         sizes[line.state] += len(line.text)
     if sizes["foreign"] and sizes["own"] < MIN_DOCUMENT_SHARE * (sizes["own"] + sizes["foreign"]):
         return Selection(False, _main_reason(lines), "", mix=mix)
-    kept, left_out = text, {}
+    kept = text
+    left_out: dict[str, list[str]] = {}
     if sizes["foreign"]:
         stays = _settle(lines)
         kept = _GAPS.sub("\n\n", "\n".join(line.text for line, stay in zip(lines, stays, strict=True) if stay)).strip()
