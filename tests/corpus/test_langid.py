@@ -98,6 +98,10 @@ def test_verdicts(code: str, text: str, expected: tuple[bool, str]) -> None:
         ("我們明天去哪裡吃飯", "zh"),
         ("tum kya kar rahe ho aur kahan ja rahe ho", "hi-Latn"),
         ("12 + 30", ""),
+        ("Reactive Proxy در برابر Original", "fa"),  # names in Latin letters
+        ("1181 หรือ Smile Service Center โทร.", "th"),
+        ("ActiveRecord or Transformers की", "hi"),
+        ("The DatePart function returns a specified part of a date.", "en"),  # lid.176's first five are none
     ],
 )
 def test_identify(text: str, expected: str) -> None:

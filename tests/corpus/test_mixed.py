@@ -57,6 +57,8 @@ def test_code_stays_with_its_text(code_line: str) -> None:
 def test_names_do_not_make_a_line_foreign() -> None:
     text = lines(PERSIAN, "فایل sources.list را در Debian GNU/Linux Administrator Handbook باز کنید", ENGLISH)
     assert "sources.list" in select(Identifier("fa"), text).text
+    names = lines(ENGLISH, "DataCollatorWithPadding در TensorFlow Datasets", PERSIAN)
+    assert "DataCollator" in select(Identifier("fa"), names).text
 
 
 def test_close_relatives_by_line() -> None:
