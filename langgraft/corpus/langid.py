@@ -13,6 +13,7 @@ import regex
 from langgraft.corpus.langid_model import ALL, CANDIDATES, LanguageModel, load_model
 from langgraft.corpus.langid_rules import (
     LETTERS,
+    MIN_HITS,
     WORDS,
     chinese_markers,
     japanese_forms,
@@ -192,13 +193,14 @@ def _latin_prose(sample: str, model: LanguageModel) -> bool:
 
 
 def _identify_han(sample: str, han: float, kana: float) -> Guess:
-    """Japanese by kana or forms of its own, else Cantonese or written Chinese by markers.
+    """Japanese by kana (unless Cantonese quotes it) or forms of its own, else Cantonese or written Chinese by markers.
 
     The model only adds noise here: short Chinese sentences come out as Japanese, half of Cantonese as Chinese.
     """
-    if kana > KANA_SHARE * (han + kana):
-        return Guess("ja", 1.0, "Hiragana")
     cantonese, written = chinese_markers(sample)
+    quoted = cantonese >= MIN_HITS and kana < han
+    if kana > KANA_SHARE * (han + kana) and not quoted:
+        return Guess("ja", 1.0, "Hiragana")
     if not cantonese + written:
         return Guess("ja", MIN_CONFIDENCE, "Han") if japanese_forms(sample) else Guess("zh", NEUTRAL_SCORE, "Han")
     if cantonese >= written:

@@ -33,6 +33,7 @@ UNKNOWN = "und"
 _CODE = regex.compile(r"[{}<>=;_\\|$#@*`\[\]]|//|::|\(\)|--")
 _GAPS = regex.compile(r"\n{3,}")
 _CLOSE = frozenset(("written_chinese", "cantonese"))
+_EMPTY = Verdict(True, "short")
 
 
 @dataclass
@@ -64,12 +65,14 @@ def select(identifier: Identifier, text: str, mode: str = "lines") -> Selection:
     `mode`: "lines" leaves out single lines that are clearly in another language, "document" judges the document as
     a whole, "keep" keeps every document and only counts languages.
     """
-    lines = [_judge(identifier, line) for line in text.split("\n")]
+    parts = text.split("\n")
+    verdicts = [identifier.check(line) if line else _EMPTY for line in parts]
+    lines = [_judge(identifier, *pair) for pair in zip(parts, verdicts, strict=True)]
     mix = _mix(lines)
     if mode == "keep":
         return Selection(True, "ok", text, mix=mix)
-    if mode == "document" or sum(bool(line.text) for line in lines) == 1:
-        verdict = identifier.check(text)
+    if mode == "document" or len(lines) == 1:
+        verdict = verdicts[0] if len(lines) == 1 else identifier.check(text)
         return Selection(verdict.keep, verdict.reason, text if verdict.keep else "", mix=mix)
     return _by_line(identifier, text, lines, mix)
 
@@ -95,15 +98,14 @@ def _by_line(identifier: Identifier, text: str, lines: list[_Line], mix: Counter
     return Selection(True, verdict.reason, kept, left_out, mix)
 
 
-def _judge(identifier: Identifier, line: str) -> _Line:
+def _judge(identifier: Identifier, line: str, verdict: Verdict) -> _Line:
     if not line:
         return _Line(line, "", "open")
-    shares = identifier.shares(prose(line))
-    own = identifier.own_share(shares)
-    verdict = identifier.check(line)
     if verdict.keep:
         sure = verdict.reason in ("ok", "short")
         return _Line(line, identifier.language.code, "own" if sure else "open")
+    shares = identifier.shares(prose(line))
+    own = identifier.own_share(shares)
     if not shares:
         return _Line(line, UNKNOWN, "open", "script")
     foreign = own < MIN_SHARE_AMONG_NAMES

@@ -100,6 +100,7 @@ def test_verdicts(code: str, text: str, expected: tuple[bool, str]) -> None:
         ("12 + 30", ""),
         ("Reactive Proxy در برابر Original", "fa"),  # names in Latin letters
         ("1181 หรือ Smile Service Center โทร.", "th"),
+        ("中森喺TBS系嘅『夜のヒットスタジオ』現場演唱咗呢首歌", "yue"),  # quotes Japanese
         ("ActiveRecord or Transformers की", "hi"),
         ("The DatePart function returns a specified part of a date.", "en"),  # lid.176's first five are none
     ],

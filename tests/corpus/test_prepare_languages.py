@@ -78,7 +78,7 @@ def test_what_is_left_may_be_too_short(pages: Path, tmp_path: Path) -> None:
     summary = run(pages, tmp_path / "out", min_characters=least)["target"]
     longest = {row["id"]: len(row["text"]) for row in dropped(tmp_path / "out") if row["reason"] == "too_short"}
     assert longest["f/fa.jsonl:6"] > least  # with its English
-    assert summary["dropped"]["too_short"]["documents"] == 8
+    assert summary["dropped"]["too_short"]["documents"] == 9
     assert all(len(text) >= least for text in train(tmp_path / "out"))
 
 
