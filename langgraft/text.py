@@ -251,8 +251,9 @@ _LETTER = regex.compile(r"[\p{L}\p{M}]")
 
 @functools.lru_cache(maxsize=1 << 17)
 def _script_of_letter(char: str) -> str:
-    """The script of a letter or mark, "" for anything else."""
-    return script_of(char) if _LETTER.match(char) else ""
+    """The script of a letter or mark, "" for anything else and for what belongs to no script of its own."""
+    script = script_of(char) if _LETTER.match(char) else ""
+    return "" if script in ("Common", "Inherited") else script
 
 
 def script_shares(text: str) -> dict[str, float]:
@@ -260,12 +261,11 @@ def script_shares(text: str) -> dict[str, float]:
 
     Letters and marks that belong to no script of their own (Common, Inherited) are not counted.
     """
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     for char, n in Counter(text).items():
-        script = _script_of_letter(char)
-        if script not in ("", "Common", "Inherited"):
-            counts[script] += n
-    total = counts.total()
+        if script := _script_of_letter(char):
+            counts[script] = counts.get(script, 0) + n
+    total = sum(counts.values())
     return {script: n / total for script, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}
 
 

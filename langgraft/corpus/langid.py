@@ -6,6 +6,7 @@ is there to catch files in the wrong language and stray foreign text, not to jud
 """
 
 import functools
+import re
 from typing import NamedTuple
 
 import regex
@@ -121,9 +122,11 @@ def identify(text: str, model: LanguageModel | None = None) -> Guess:
     return _identify(sample, letter_shares(sample), model)
 
 
-_NOT_PROSE = regex.compile(
-    r"https?://\S+|\S+@\S+\.\S+|[A-Za-z0-9_$]+(?:[./_:=][A-Za-z0-9_$]+)+(?:\(\))?|\b[A-Za-z]\w*\(\)"
-)
+_NAMES = r"[A-Za-z0-9_$]+(?:[./_:=][A-Za-z0-9_$]+)+(?:\(\))?|\b[A-Za-z]\w*\(\)"
+_NOT_PROSE = regex.compile(rf"https?://\S+|{_NAMES}")
+# Tried apart: in a text without spaces every place could be where a mail address begins.
+_NOT_PROSE_NOR_MAIL = regex.compile(rf"https?://\S+|\S+@\S+\.\S+|{_NAMES}")
+_ASCII_WORD = re.compile(r"[A-Za-z0-9_$@]")
 _LATIN_WORDS = regex.compile(r"[\p{Latin}][\p{Latin}\p{M}'’]*")
 _LETTER = regex.compile(r"\p{L}")
 _DENSE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
@@ -131,7 +134,9 @@ _DENSE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
 
 def prose(text: str) -> str:
     """`text` without addresses, file names and identifiers, which are in no language; all of it if nothing is left."""
-    rest = _NOT_PROSE.sub(" ", text)
+    if not _ASCII_WORD.search(text):
+        return text
+    rest = (_NOT_PROSE_NOR_MAIL if "@" in text else _NOT_PROSE).sub(" ", text)
     return rest if _LETTER.search(rest) else text
 
 

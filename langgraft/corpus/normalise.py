@@ -20,7 +20,7 @@ _JUNK = regex.compile(
     r"[\p{Cc}--[\n\t]]|[\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffc]|\p{Noncharacter_Code_Point}",
     flags=regex.V1,
 )
-_SPACES = regex.compile(r"[\t\p{Zs}]+")
+_SPACES = regex.compile(r"[\t\p{Zs}]{2,}|[\t\p{Zs}--[ ]]", flags=regex.V1)
 _JOINERS = regex.compile(r"(?<=[\s]|^)[\u200c\u200d]+|[\u200c\u200d]+(?=[\s]|$)")
 _REPEATED_ZWNJ = regex.compile(r"\u200c{2,}")
 _LINE_ENDS = regex.compile(r" *\n *")
@@ -54,12 +54,20 @@ def _once(text: str, rules: tuple[Rule, ...]) -> str:
     if _REPAIRABLE.search(text):
         text = _repairer()(text)
     text = unicodedata.normalize("NFC", text)
-    text = _JUNK.sub("", text)
-    text = _SPACES.sub(" ", text)
-    text = _REPEATED_ZWNJ.sub("\u200c", _JOINERS.sub("", text))
+    # Text that can be printed, as nearly all is, holds no junk, no joiners, and no spaces but U+0020.
+    if not text.replace("\n", " ").isprintable():
+        text = _JUNK.sub("", text)
+        text = _SPACES.sub(" ", text)
+        text = _REPEATED_ZWNJ.sub("\u200c", _JOINERS.sub("", text))
+    elif "  " in text:
+        text = _SPACES.sub(" ", text)
     for rule in rules:
         text = rule(text)
-    return _BLANK_LINES.sub("\n\n", _LINE_ENDS.sub("\n", text)).strip()
+    if " \n" in text or "\n " in text:
+        text = _LINE_ENDS.sub("\n", text)
+    if "\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n", text)
+    return text.strip()
 
 
 def normalise(text: str, of: Language | str, extra: Sequence[str] = ()) -> str:

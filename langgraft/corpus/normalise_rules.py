@@ -6,6 +6,7 @@ and are idempotent. What changes how text looks is in `EXTRA`, for those who ask
 """
 
 import functools
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
@@ -148,11 +149,11 @@ _THAI_FORMS = str.maketrans(
 
 def thai_forms(text: str) -> str:
     """Private-use forms of Thai vowels and tone marks become the characters themselves."""
-    return text.translate(_THAI_FORMS)
+    return text.translate(_THAI_FORMS) if _PRIVATE_USE.search(text) else text
 
 
 @functools.cache
-def _thai_marks(offset: int) -> tuple[tuple[regex.Pattern[str], str], ...]:
+def _thai_marks(offset: int) -> tuple[tuple[re.Pattern[str], str], ...]:
     """Patterns of `thai_order` and `lao_order`; Lao's block has the same order as Thai's, 128 code points later."""
 
     def char(point: int) -> str:
@@ -163,11 +164,11 @@ def _thai_marks(offset: int) -> tuple[tuple[regex.Pattern[str], str], ...]:
     mark = f"[{char(0xE31)}{char(0xE34)}-{char(0xE3A)}{char(0xE47)}-{char(0xE4E)}]"
     nikhahit, aa, am = char(0xE4D), char(0xE32), char(0xE33)
     return (
-        (regex.compile(f"({mark})\\1+"), r"\1"),
-        (regex.compile(f"{nikhahit}({tone}?){aa}|({tone}){nikhahit}{aa}"), rf"\1\2{am}"),
-        (regex.compile(f"{am}({tone})"), rf"\1{am}"),
-        (regex.compile(f"({tone})({vowel})"), r"\2\1"),
-        (regex.compile(char(0xE40) * 2), char(0xE41)),
+        (re.compile(f"({mark})\\1+"), r"\1"),
+        (re.compile(f"{nikhahit}({tone}?){aa}|({tone}){nikhahit}{aa}"), rf"\1\2{am}"),
+        (re.compile(f"{am}({tone})"), rf"\1{am}"),
+        (re.compile(f"({tone})({vowel})"), r"\2\1"),
+        (re.compile(char(0xE40) * 2), char(0xE41)),
     )
 
 
