@@ -51,17 +51,24 @@ def reader_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def dropped_lines(summary: dict[str, Any]) -> Iterator[str]:
-    """What `prepare` left out: each reason with its number of documents and a few examples, for people."""
+def dropped_lines(summary: dict[str, Any], characters: int | None = 120) -> Iterator[str]:
+    """What `prepare` left out: each reason with its number of documents and a few examples, for people.
+
+    An example is one line of at most so many `characters`, or the whole text for None.
+    """
+
+    def shown(example: dict[str, str]) -> str:
+        measured = f" ({example['measured']})" if "measured" in example else ""
+        text = example["text"] if characters is None else " ".join(example["text"].split())[:characters]
+        return f"    {example['id']}{measured}: {text}"
+
     for side in filter(None, (summary["target"], summary["source"])):
         for reason, facts in side["dropped"].items():
             yield f"{reason}: {facts['documents']:,} documents"
-            for example in facts["examples"]:
-                yield f"    {example['id']}: {' '.join(example['text'].split())[:120]}"
+            yield from map(shown, facts["examples"])
         for reason, facts in side["dropped_lines"].items():
             yield f"{reason}: {facts['lines']:,} lines left out of {facts['documents']:,} documents"
-            for example in facts["examples"]:
-                yield f"    {example['id']}: {' '.join(example['text'].split())[:120]}"
+            yield from map(shown, facts["examples"])
 
 
 @contextlib.contextmanager
