@@ -1,6 +1,8 @@
 """Quality filters: each planted fault is found by its filter, clean text passes, and texts of any kind are judged."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -168,3 +170,14 @@ def test_boilerplate_forgets_rare_lines_to_bound_its_memory() -> None:
     assert without_lines(many[100], shared_lines(many, 20))[0] == "Line number 100 alone"
     forgetful = shared_lines(many, 20, window=50)
     assert without_lines(many[100], forgetful)[0] == "Line number 100 alone\nOnce in a hundred pages"
+
+
+def test_the_page_names_every_filter_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    between = {f"top_{n}_grams" for n in (2, 3, 4)} | {f"duplicate_{n}_grams" for n in range(5, 11)}
+    assert told | between == set(FILTERS)
+    for row in rows:
+        name, high = re.findall(r"`(\w+)`", row)[0], FILTERS[re.findall(r"`(\w+)`", row)[0]].bounds.high
+        assert high is None or f"{high:g}" in row.split("|")[3], name
