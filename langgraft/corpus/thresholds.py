@@ -157,7 +157,8 @@ def read_fineweb(path: Path, code: str) -> Thresholds:
 
 def _words(config: dict[str, Any], bounds: dict[str, Bounds]) -> None:
     old = bounds["mean_word_length"]
-    low, high = config.get("min_avg_word_length", old.low), config.get("max_avg_word_length", old.high)
+    low: Any = config.get("min_avg_word_length", old.low)
+    high: Any = config.get("max_avg_word_length", old.high)
     bounds["mean_word_length"] = Bounds(float(low), float(high))
     if "max_non_alpha_words_ratio" in config:
         bounds["without_letters"] = Bounds(high=_round(1 - float(config["max_non_alpha_words_ratio"])))
