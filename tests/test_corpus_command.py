@@ -35,7 +35,7 @@ def test_damage_and_drops_are_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def english(folder: Path) -> Path:
-    """Pages with a menu and an address, and one that is a table; below `folder / "clean"`, text to derive bounds from."""
+    """Pages with a menu and an address, and one that is a table; beside them what bounds are derived from."""
     menu = "Home | About the weather | Contact"
     pages = [
         f"{menu}\nPage {i} tells of the weather in the north and of mail to reader{i}@post.org." for i in range(40)

@@ -1,6 +1,7 @@
 """The corpus stage: what it leaves in its folder, and what the report takes from it."""
 
 import json
+from pathlib import Path
 
 from command import Finished, langgraft
 
