@@ -180,23 +180,19 @@ def corpus(
     as_json: Json = False,
 ) -> None:
     """Read, clean, deduplicate and split text."""
-    from langgraft.commands import dropped_lines, free, reader_options
-    from langgraft.corpus.card import write_card
+    from langgraft.commands import corpus_command, free, reader_options
     from langgraft.corpus.document import Input
-    from langgraft.corpus.prepare import prepare
-    from langgraft.corpus.thresholds import thresholds
-    from langgraft.evaluation.corpus_page import write_page
-    from langgraft.progress import Log
 
     free(out)
-    clean = [Input(path) for path in reference or []]
-    summary = prepare(
-        [
-            Input(path, reader, text_key, license_, "", encoding, strict, reader_options(option or []))
-            for path in inputs
-        ],
+    options = reader_options(option or [])
+    summary = corpus_command(
+        [Input(path, reader, text_key, license_, "", encoding, strict, options) for path in inputs],
         out,
-        language=language,
+        language,
+        quality=quality,
+        reference=reference or [],
+        fineweb=fineweb,
+        show_dropped=show_dropped,
         min_characters=min_characters,
         dev=dev,
         test=test,
@@ -206,16 +202,9 @@ def corpus(
         mixed=mixed,
         langid_model=langid_model,
         extra_rules=extra_rule or [],
-        thresholds=thresholds(language, wanted=quality, reference=clean, fineweb=fineweb),
         boilerplate=boilerplate,
         mask=mask or [],
-        log=Log(),
     )
-    write_card(out)
-    write_page(out)
-    _say(f"wrote {out}: README.md (data card), corpus.html")
-    for line in dropped_lines(summary) if show_dropped else ():
-        _say(line)
     if as_json:
         _print(summary)
 

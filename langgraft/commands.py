@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langgraft.base import locate, materialise, tokenizer_folder
+from langgraft.corpus.document import Input
 from langgraft.corpus.stream import Learning, stream, texts_of
 from langgraft.errors import RecipeError
 from langgraft.methods import suggest
@@ -49,6 +50,34 @@ def reader_options(pairs: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[name.strip()] = value
     return options
+
+
+def corpus_command(
+    inputs: Sequence[Input],
+    out: Path,
+    language: str,
+    *,
+    quality: bool,
+    reference: Sequence[str],
+    fineweb: Path | None,
+    show_dropped: bool,
+    **options: Any,
+) -> dict[str, Any]:
+    """`langgraft corpus`: the text, its data card and its page; `options` are those of `prepare`."""
+    from langgraft.corpus.card import write_card
+    from langgraft.corpus.prepare import prepare
+    from langgraft.corpus.thresholds import thresholds
+    from langgraft.evaluation.corpus_page import write_page
+
+    log, clean = Log(), [Input(path) for path in reference]
+    bounds = thresholds(language, wanted=quality, reference=clean, fineweb=fineweb)
+    summary = prepare(inputs, out, language=language, thresholds=bounds, log=log, **options)
+    write_card(out)
+    write_page(out)
+    log.say(f"wrote {out}: README.md (data card), corpus.html")
+    for line in dropped_lines(summary) if show_dropped else ():
+        log.say(line)
+    return summary
 
 
 def dropped_lines(summary: dict[str, Any], characters: int | None = 120) -> Iterator[str]:
