@@ -171,23 +171,28 @@ def corpus(
     mixed: Annotated[str, typer.Option(help="Documents in several languages: lines, document or keep.")] = "lines",
     langid_model: Annotated[str, typer.Option(help="A fastText file such as GlotLID's; lid.176 by default.")] = "",
     extra_rule: Annotated[list[str] | None, typer.Option(help="ascii_digits or hong_kong_forms.")] = None,
+    quality: Annotated[bool, typer.Option("--quality", help="Drop what the quality filters find.")] = False,
+    reference: Annotated[list[str] | None, typer.Option(help="Clean text to derive the filters' bounds from.")] = None,
+    fineweb: Annotated[Path | None, typer.Option(help="A FineWeb-2 configuration with the bounds.")] = None,
+    boilerplate: Annotated[int, typer.Option(min=0, help="Remove lines of at least so many documents.")] = 0,
+    mask: Annotated[list[str] | None, typer.Option(help="Personal data to mask: email, phone, …, or all.")] = None,
     show_dropped: Annotated[bool, typer.Option("--show-dropped", help="Show what was left out, and why.")] = False,
     as_json: Json = False,
 ) -> None:
     """Read, clean, deduplicate and split text."""
-    from langgraft.commands import dropped_lines, free, reader_options
+    from langgraft.commands import corpus_command, free, reader_options
     from langgraft.corpus.document import Input
-    from langgraft.corpus.prepare import prepare
-    from langgraft.progress import Log
 
     free(out)
-    summary = prepare(
-        [
-            Input(path, reader, text_key, license_, "", encoding, strict, reader_options(option or []))
-            for path in inputs
-        ],
+    options = reader_options(option or [])
+    summary = corpus_command(
+        [Input(path, reader, text_key, license_, "", encoding, strict, options) for path in inputs],
         out,
-        language=language,
+        language,
+        quality=quality,
+        reference=reference or [],
+        fineweb=fineweb,
+        show_dropped=show_dropped,
         min_characters=min_characters,
         dev=dev,
         test=test,
@@ -197,12 +202,30 @@ def corpus(
         mixed=mixed,
         langid_model=langid_model,
         extra_rules=extra_rule or [],
-        log=Log(),
+        boilerplate=boilerplate,
+        mask=mask or [],
     )
-    for line in dropped_lines(summary) if show_dropped else ():
-        _say(line)
     if as_json:
         _print(summary)
+
+
+@app.command()
+def dropped(
+    folder: Annotated[Path, typer.Argument(help="What `langgraft corpus` or the corpus stage wrote.")],
+    reason: Annotated[str | None, typer.Option(help="Only this reason, such as near_duplicate or digits.")] = None,
+    side: Annotated[str, typer.Option(help="target or source.")] = "target",
+    examples: Annotated[int, typer.Option(min=0, help="Texts to show for each reason.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show what a prepared corpus left out, by reason, with texts."""
+    from langgraft.commands import dropped_lines
+    from langgraft.corpus.dropped import dropped as left_out
+
+    found = left_out(folder, side, reason=reason, examples=examples)
+    for line in dropped_lines({"target": found, "source": None}, None if reason else 120):
+        _say(line)
+    if as_json:
+        _print(found)
 
 
 @app.command()

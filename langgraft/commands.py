@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langgraft.base import locate, materialise, tokenizer_folder
+from langgraft.corpus.document import Input
 from langgraft.corpus.stream import Learning, stream, texts_of
 from langgraft.errors import RecipeError
 from langgraft.methods import suggest
@@ -51,17 +52,52 @@ def reader_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def dropped_lines(summary: dict[str, Any]) -> Iterator[str]:
-    """What `prepare` left out: each reason with its number of documents and a few examples, for people."""
+def corpus_command(
+    inputs: Sequence[Input],
+    out: Path,
+    language: str,
+    *,
+    quality: bool,
+    reference: Sequence[str],
+    fineweb: Path | None,
+    show_dropped: bool,
+    **options: Any,
+) -> dict[str, Any]:
+    """`langgraft corpus`: the text, its data card and its page; `options` are those of `prepare`."""
+    from langgraft.corpus.card import write_card
+    from langgraft.corpus.prepare import prepare
+    from langgraft.corpus.thresholds import thresholds
+    from langgraft.evaluation.corpus_page import write_page
+
+    log, clean = Log(), [Input(path) for path in reference]
+    bounds = thresholds(language, wanted=quality, reference=clean, fineweb=fineweb)
+    summary = prepare(inputs, out, language=language, thresholds=bounds, log=log, **options)
+    write_card(out)
+    write_page(out)
+    log.say(f"wrote {out}: README.md (data card), corpus.html")
+    for line in dropped_lines(summary) if show_dropped else ():
+        log.say(line)
+    return summary
+
+
+def dropped_lines(summary: dict[str, Any], characters: int | None = 120) -> Iterator[str]:
+    """What `prepare` left out: each reason with its number of documents and a few examples, for people.
+
+    An example is one line of at most so many `characters`, or the whole text for None.
+    """
+
+    def shown(example: dict[str, str]) -> str:
+        measured = f" ({example['measured']})" if "measured" in example else ""
+        text = example["text"] if characters is None else " ".join(example["text"].split())[:characters]
+        return f"    {example['id']}{measured}: {text}"
+
     for side in filter(None, (summary["target"], summary["source"])):
         for reason, facts in side["dropped"].items():
             yield f"{reason}: {facts['documents']:,} documents"
-            for example in facts["examples"]:
-                yield f"    {example['id']}: {' '.join(example['text'].split())[:120]}"
+            yield from map(shown, facts["examples"])
         for reason, facts in side["dropped_lines"].items():
             yield f"{reason}: {facts['lines']:,} lines left out of {facts['documents']:,} documents"
-            for example in facts["examples"]:
-                yield f"    {example['id']}: {' '.join(example['text'].split())[:120]}"
+            yield from map(shown, facts["examples"])
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from langgraft.corpus.langid_model import check_file
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
 from langgraft.progress import Log, clock
-from langgraft.recipe import Pretrain, Recipe, Section, Surgery, non_default
+from langgraft.recipe import Filters, Pretrain, Recipe, Section, Surgery, non_default
 from langgraft.runs import MARKER, Inputs, as_input, versions
 from langgraft.store import (
     TEMPORARY,
@@ -235,10 +235,24 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
         if recipe.corpus.langid_model is not None:
             check_file(Path(recipe.corpus.langid_model))
             found["corpus.langid_model"] = identities(Path(recipe.corpus.langid_model))
+        found.update(_filter_files(recipe.corpus.filters, identities))
     if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
     if stage.name == "surgery":
         found.update(_surgery_files(recipe.surgery, identities))
+    return found
+
+
+def _filter_files(section: Filters, identities: "_Identities") -> dict[str, Any]:
+    """Content of what the filters' bounds come from."""
+    found: dict[str, Any] = {}
+    for entry in section.reference:
+        files = resolve(as_input(entry))
+        found[f"corpus.filters.reference {entry.path}"] = [identities(path) for path in files]
+    if section.fineweb is not None:
+        if not Path(section.fineweb).is_file():
+            raise RecipeError(f"corpus.filters.fineweb: {section.fineweb} does not exist")
+        found["corpus.filters.fineweb"] = identities(Path(section.fineweb))
     return found
 
 

@@ -59,6 +59,23 @@ class Model(Section):
     """Code of the language the base must not forget."""
 
 
+class Filters(Section):
+    """Quality filters for text in the language to teach."""
+
+    quality: bool = False
+    """Drop documents outside of the filters' bounds; switched on by `reference`, `fineweb` and `bounds` too."""
+    reference: list[InputText] = Field(default_factory=list)
+    """Clean text in the language, 100 documents or more, from which bounds and stop words are derived."""
+    tail: float = Field(default=0.01, ge=0, lt=0.5)
+    """Share of the reference outside each single bound."""
+    fineweb: str | None = None
+    """A FineWeb-2 configuration (`hin_Deva.yml`) with the bounds, instead of a reference."""
+    bounds: dict[str, Any] = Field(default_factory=dict)
+    """Your own bounds, by filter: `{ digits = ["", 0.2], mean_word_length = [2, 12], newlines = false }`."""
+    boilerplate: int = Field(default=0, ge=0)
+    """Remove lines that at least so many documents of one source share, such as 20, in both languages; 0 keeps them."""
+
+
 class Corpus(Section):
     """Read, clean, deduplicate and split text of both languages."""
 
@@ -83,6 +100,10 @@ class Corpus(Section):
     extra_rules: list[str] = Field(default_factory=list)
     """Normalisation that changes how text looks: `ascii_digits` (digits of every script become 0 to 9),
     `hong_kong_forms` (Cantonese: 裡 becomes 裏, 衛 becomes 衞, ...)."""
+    filters: Filters = Field(default_factory=Filters)
+    """Quality filters."""
+    mask: list[Literal["email", "ip", "card", "iban", "id", "phone", "all"]] = Field(default_factory=list)
+    """Personal data to mask in both languages: email, ip, card, iban, id (Aadhaar, Thai, Hong Kong), phone, or all."""
     dev: float = Field(default=0.02, ge=0)
     """Documents for development: a share below 1, or a number."""
     test: float = Field(default=0.02, ge=0)
@@ -154,11 +175,25 @@ class Surgery(Section):
     """Seed of random starts."""
 
 
+class Mixture(Section):
+    """How much of the training comes from which source of `corpus.target`, in tokens. Left out: as much as there is."""
+
+    shares: dict[str, float] = Field(default_factory=dict)
+    """Share of every source, on any scale, by the `name` (or path) of its `[[corpus.target]]`, or the `source` that its
+    rows name; 0 leaves it out. Empty: by the sources' sizes."""
+    temperature: float = Field(default=1.0, gt=0)
+    """For shares by size: 1 is natural, 2 and more bring them closer to equal."""
+    max_epochs: float | None = Field(default=None, gt=0)
+    """Most often that a source is repeated, such as 4; what it cannot give comes from the others."""
+
+
 class Pretrain(Section):
     """Continual pretraining on the new language, with replay of the old."""
 
     tokens: int = Field(default=10_000_000, ge=1)
     """Training budget in tokens, replay included; rounded up to whole steps."""
+    mixture: Mixture = Field(default_factory=Mixture)
+    """How much of it comes from which source."""
     sequence_length: int = Field(default=512, ge=16)
     """Tokens of one packed row."""
     batch_tokens: int = Field(default=8192, ge=16)

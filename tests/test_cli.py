@@ -61,6 +61,7 @@ def test_help_lists_the_commands_that_exist() -> None:
             "status",
             "show",
             "corpus",
+            "dropped",
             "advise",
             "tokenizer",
             "surgery",

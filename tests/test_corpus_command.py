@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from command import langgraft
 
 from langgraft.cli import app
 from langgraft.commands import reader_options
@@ -31,3 +32,60 @@ def test_damage_and_drops_are_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert files["damaged"][0]["file"].endswith("b.json")
     assert "damaged: " in shown.err
     assert "a.txt:41: 这是" in shown.err
+
+
+def english(folder: Path) -> Path:
+    """Pages with a menu and an address, and one that is a table; beside them what bounds are derived from."""
+    menu = "Home | About the weather | Contact"
+    pages = [
+        f"{menu}\nPage {i} tells of the weather in the north and of mail to reader{i}@post.org." for i in range(40)
+    ]
+    figures = " ".join(str(i * 7919) for i in range(80))
+    pages.append(f"{menu}\nThe table of the weather in the north\n{figures}")
+    (folder / "pages.jsonl").write_text("\n".join(json.dumps({"text": page}) for page in pages))
+    clean = [f"Line {i} of a clean English text about the weather in the north of the country." for i in range(120)]
+    (folder / "clean.txt").write_text("\n".join(clean))
+    (folder / "eng.yml").write_text("new_line_ratio: 0.3\n")
+    return folder / "pages.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("how", "origin"),
+    [
+        (["--quality"], "defaults"),
+        (["--reference", "clean.txt"], "derived from 120 documents of clean.txt, tail 0.01"),
+        (["--fineweb", "eng.yml"], "FineWeb-2 configuration eng.yml"),
+    ],
+)
+def test_filters_masking_card_page_and_what_was_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: list[str], origin: str
+) -> None:
+    pages = english(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    more = [*how, "--boilerplate", "20", "--mask", "all", "--no-near-duplicates", "--json"]
+    done = langgraft("corpus", pages, "-o", "out", "--language", "en", *more)
+    assert done.code == 0, done.err
+    target = json.loads(done.out)["target"]
+    assert target["filters"]["origin"] == origin
+    assert target["dropped"]["digits"]["documents"] == 1
+    assert target["masked"] == {"email": 40}
+    assert target["dropped_lines"]["boilerplate"]["lines"] == 40
+    assert (tmp_path / "out" / "README.md").is_file()
+    assert (tmp_path / "out" / "corpus.html").is_file()
+    shown = langgraft("dropped", "out", "--json")
+    assert json.loads(shown.out)["dropped"]["digits"]["documents"] == 1
+    assert "boilerplate: 40 lines left out of 40 documents" in shown.err
+    whole = langgraft("dropped", "out", "--reason", "digits")
+    assert " 625601" in whole.err  # the last of the figures
+    wrong = langgraft("dropped", "out", "--reason", "digit")
+    assert (wrong.code, "did you mean `digits`" in wrong.sentence()) == (2, True)
+
+
+def test_filters_that_cannot_be(tmp_path: Path) -> None:
+    pages = english(tmp_path)
+    start = ["corpus", pages, "-o", tmp_path / "out", "--language", "en"]
+    both = langgraft(*start, "--reference", tmp_path / "clean.txt", "--fineweb", tmp_path / "eng.yml")
+    assert (both.code, "not both" in both.sentence()) == (2, True)
+    kind = langgraft(*start, "--mask", "emial")
+    assert (kind.code, "email" in kind.sentence()) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -1,23 +1,27 @@
 """One document at a time: normalise it, and keep it or say why not. Pure, so that it can run in any process."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from langgraft.corpus.decontaminate import Overlaps
 from langgraft.corpus.document import Document
+from langgraft.corpus.filters import Thresholds, shared_lines, without_lines
 from langgraft.corpus.langid import Identifier
 from langgraft.corpus.mixed import select
 from langgraft.corpus.normalise import normalise, readable, truncate
+from langgraft.corpus.pii import mask
+from langgraft.store import read_json, write_json
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the documents of one language are cleaned; small, as every process gets it.
 
-    `overlaps` is the folder of the n-grams that no document may hold, made by `decontaminate.index`.
+    `overlaps` is the folder of the n-grams that no document may hold, made by `decontaminate.index`; `shared` the
+    file of the lines that `boilerplate` or more documents share, made by `write_shared`.
     """
 
     code: str
@@ -28,10 +32,27 @@ class Settings:
     langid_model: str = ""
     extra_rules: tuple[str, ...] = ()
     overlaps: Path | None = None
+    thresholds: Thresholds | None = None
+    mask: tuple[str, ...] = ()
+    boilerplate: int = 0
+    shared: Path | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """As JSON values, for a fingerprint."""
+        thresholds = self.thresholds.as_dict() if self.thresholds else None
+        return {**asdict(replace(self, thresholds=None)), "thresholds": thresholds}
+
+
+def write_shared(path: Path, documents: Iterable[Document], least: int) -> None:
+    """Write the lines that documents share (see `filters.shared_lines`) for `Settings.shared`."""
+    found = shared_lines(documents, least)
+    write_json(path, {source: sorted(keys) for source, keys in found.items()})
 
 
 # What `Cleaner.counts` calls the characters read in each language.
 MIX = "characters in "
+# And the personal data masked of each kind.
+MASKED = "masked "
 
 
 class Dropped(NamedTuple):
@@ -55,11 +76,22 @@ class Cleaner:
     def __post_init__(self) -> None:
         self._identifier = Identifier(self.settings.code, self.settings.langid_model)
         self._overlaps = Overlaps(self.settings.overlaps, self.settings.code) if self.settings.overlaps else None
+        shared = read_json(self.settings.shared) if self.settings.shared else {}
+        self._shared = {source: frozenset(keys) for source, keys in shared.items()}
 
     def __call__(self, document: Document) -> Iterator[Document | Dropped]:
-        text, reason = self._repaired(document.text)
+        for result in self._clean(document):
+            if isinstance(result, Dropped) and self.settings.mask:
+                text, _ = mask(result.document.text, self.settings.code, self.settings.mask)
+                yield result._replace(document=replace(result.document, text=text))
+            else:
+                yield result
+
+    def _clean(self, document: Document) -> Iterator[Document | Dropped]:
+        stripped, shared = without_lines(document, self._shared)
+        text, reason = self._repaired(stripped)
         if reason:
-            yield Dropped(document, reason, {})
+            yield Dropped(document, "boilerplate" if shared and reason == "empty" else reason, {})
             return
         self.counts["checked"] += 1
         selection = select(self._identifier, text, self.settings.mixed)
@@ -68,19 +100,36 @@ class Cleaner:
             yield Dropped(document, selection.reason, {})
             return
         self.counts["in_language"] += 1
-        text, limit = selection.text, self.settings.max_characters
-        if len(text) < self.settings.min_characters:
-            yield Dropped(document, "too_short", {})
+        reason, more = self._judged(selection.text)
+        if reason:
+            yield Dropped(document, reason, more)
             return
-        if limit is not None and len(text) > limit:
-            text = truncate(text, limit)
-            self.counts["truncated"] += 1
+        text = self._finished(selection.text)
         if self._overlaps and (of := self._overlaps.find(text)):
             yield Dropped(document, "contaminated", {"overlaps": of})
             return
-        for why, lines in selection.left_out.items():
-            yield Dropped(replace(document, text="\n".join(lines)), why, {"part": "lines"})
+        lines = {"boilerplate": shared} if shared else {}
+        for why, left_out in [*lines.items(), *selection.left_out.items()]:
+            yield Dropped(replace(document, text="\n".join(left_out)), why, {"part": "lines"})
         yield replace(document, text=text)
+
+    def _judged(self, text: str) -> tuple[str, dict[str, str]]:
+        """Why a text in the language is not good enough, or "", and what was measured."""
+        if len(text) < self.settings.min_characters:
+            return "too_short", {}
+        found = self.settings.thresholds.judge(text) if self.settings.thresholds else None
+        return (found[0], {"measured": f"{found[1]:.3g}"}) if found else ("", {})
+
+    def _finished(self, text: str) -> str:
+        """The text as it is kept: personal data masked, and no longer than it may be."""
+        if self.settings.mask:
+            text, masked = mask(text, self.settings.code, self.settings.mask)
+            self.counts.update({MASKED + kind: n for kind, n in masked.items()})
+        limit = self.settings.max_characters
+        if limit is None or len(text) <= limit:
+            return text
+        self.counts["truncated"] += 1
+        return truncate(text, limit)
 
     def _repaired(self, text: str) -> tuple[str, str]:
         """The normalised text, and "" or why the document cannot be kept."""

@@ -130,10 +130,12 @@ def _repeated(row: Mapping[str, str], every: Shards, found: Duplicates, number: 
 
 
 def write_splits(folder: Path, places: Places, parts: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """Write each split in its order; returns sizes by split, and documents by licence and by source."""
+    """Write each split in its order; returns sizes by split, and documents by licence, source and length."""
     sizes: dict[str, dict[str, int]] = {}
     licenses: Counter[str] = Counter()
     sources: Counter[str] = Counter()
+    table: dict[tuple[str, str], Counter[str]] = {}
+    lengths: Counter[int] = Counter()
     with places.path.open("rb") as file:
         for name in SPLITS:
             size = {"documents": 0, "characters": 0, "bytes": 0}
@@ -148,9 +150,17 @@ def write_splits(folder: Path, places: Places, parts: Mapping[str, np.ndarray[An
                     size["bytes"] += utf8_bytes(row["text"])
                     licenses[row["license"] or "unknown"] += 1
                     sources[row["source"]] += 1
+                    facts = table.setdefault((row["source"], row["license"]), Counter())
+                    facts.update(documents=1, characters=len(row["text"]), bytes=utf8_bytes(row["text"]))
+                    lengths[len(row["text"]).bit_length()] += 1
             sizes[name] = size
     return {
         "splits": sizes,
         "licenses": dict(sorted(licenses.items())),
         "sources": dict(sorted(sources.items())),
+        "source_table": [
+            {"source": source, "license": license_, **facts} for (source, license_), facts in sorted(table.items())
+        ],
+        # Documents by length: those of 2 ** (n - 1) to 2 ** n - 1 characters are under n.
+        "lengths": {str(bits): n for bits, n in sorted(lengths.items())},
     }

@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from langgraft.corpus.clean import MIX, Settings
+from langgraft.corpus.clean import MASKED, MIX, Settings, write_shared
 from langgraft.corpus.decontaminate import Overlaps, evaluation_texts, index
 from langgraft.corpus.dedup import check_leaks, find_duplicates
 from langgraft.corpus.document import Document, Input, Report
+from langgraft.corpus.filters import Thresholds
 from langgraft.corpus.langid import identify
 from langgraft.corpus.langid_model import LanguageModel
 from langgraft.corpus.mixed import MODES
 from langgraft.corpus.normalise import normalise
 from langgraft.corpus.output import Places, keep, write_splits
+from langgraft.corpus.pii import check_kinds
 from langgraft.corpus.readers import read
 from langgraft.corpus.shards import Shards, batches, clean, write_shard
 from langgraft.corpus.sources import resolve, with_companions
@@ -52,6 +54,9 @@ class Options:
     mixed: str
     langid_model: str
     extra_rules: tuple[str, ...]
+    thresholds: Thresholds | None
+    boilerplate: int
+    mask: tuple[str, ...]
 
 
 def prepare(
@@ -74,6 +79,9 @@ def prepare(
     mixed: str = "lines",
     langid_model: str = "",
     extra_rules: Sequence[str] = (),
+    thresholds: Thresholds | None = None,
+    boilerplate: int = 0,
+    mask: Sequence[str] = (),
     workers: int = 1,
     log: Log,
 ) -> dict[str, Any]:
@@ -99,6 +107,10 @@ def prepare(
             keeps or drops documents as a whole, "keep" drops nothing for its language (see `mixed.select`).
         langid_model: a fastText file such as GlotLID's that tells languages apart; "" takes lid.176.
         extra_rules: names in `normalise_rules.EXTRA`, such as "ascii_digits", to apply where they are for the language.
+        thresholds: drop documents of the new language outside of these bounds (see `thresholds`, `filters`).
+        boilerplate: remove lines that at least so many documents of one source share (see `filters`); 0 keeps
+            them. The inputs are then read twice.
+        mask: kinds of personal data to mask (see `pii`), or "all".
         workers: processes that clean text; the result is the same for any number.
 
     Returns:
@@ -114,6 +126,7 @@ def prepare(
     options = Options(
         *(min_characters, max_characters, dev, test, seed, max_documents, near_duplicates, tuple(decontaminate)),
         *(mixed, langid_model, tuple(extra_rules)),
+        *(thresholds, boilerplate, check_kinds(mask)),
     )
     normalise("", language, extra_rules)  # a wrong name is told before hours of reading
     if mixed not in MODES:
@@ -122,6 +135,7 @@ def prepare(
         LanguageModel(Path(langid_model))  # so is a damaged file; every process reads its own
     of_source = replace(
         options,
+        thresholds=None,
         dev=dev if source_dev is None else source_dev,
         test=test if source_test is None else source_test,
     )
@@ -180,6 +194,7 @@ def _side(
     settings = _settings(known.code, options)
     _same_work(work, inputs, settings, options.decontaminate)
     protected, settings = _protect(options.decontaminate, settings, work)
+    settings = _boilerplate(inputs, settings, work, log)
     shards = _clean(inputs, work, settings, options.max_documents, workers, report, log)
     found = find_duplicates(protected + shards, known.code, work, near=options.near_duplicates)
     places, drops = keep(shards, protected, found, folder, options.max_documents)
@@ -204,6 +219,7 @@ def _side(
         "dropped_lines": dict(sorted(drops.lines.items())),
         "near_duplicates": found.clusters(),
         "evaluation_texts": len(protected),
+        **_filtered(options, counts),
         "files": report.files(),
         "invalid_utf8": report.summary("invalid_utf8"),
         "skipped": {kind: n for kind, n in sorted(report.counts.items()) if kind != "invalid_utf8"},
@@ -215,7 +231,30 @@ def _settings(code: str, options: Options) -> Settings:
     return Settings(
         *(code, options.min_characters, options.max_characters, options.near_duplicates),
         *(options.mixed, options.langid_model, options.extra_rules),
+        thresholds=options.thresholds,
+        mask=options.mask,
+        boilerplate=options.boilerplate,
     )
+
+
+def _filtered(options: Options, counts: Counter[str]) -> dict[str, Any]:
+    """What filters were used and what they found, for the summary."""
+    return {
+        "filters": options.thresholds.as_dict() if options.thresholds else None,
+        "mask": list(options.mask),
+        "masked": {key.removeprefix(MASKED): n for key, n in sorted(counts.items()) if key.startswith(MASKED)},
+    }
+
+
+def _boilerplate(inputs: Sequence[Input], settings: Settings, work: Path, log: Log) -> Settings:
+    """Settings that know the file of the lines that documents share, which takes a first reading."""
+    path = work / "shared.json"
+    if not settings.boilerplate:
+        return settings
+    if not path.is_file():
+        log.say("reading once to count lines that documents share")
+        write_shared(path, read(inputs, settings.code, Report()), settings.boilerplate)
+    return replace(settings, shared=path)
 
 
 def _mix(counts: Counter[str]) -> dict[str, dict[str, float]]:
@@ -246,7 +285,7 @@ def _same_work(work: Path, inputs: Sequence[Input], settings: Settings, protecte
     files += [Path(settings.langid_model)] if settings.langid_model else []
     of = {
         "version": _SHARDS,
-        "settings": asdict(settings),
+        "settings": settings.identity(),
         "inputs": [{**asdict(source), "options": sorted(map(str, source.options.items()))} for source in inputs],
         "protected": [*protected],
         "files": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files],

@@ -8,13 +8,15 @@ from typing import Any
 from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
-from langgraft.recipe import Pretrain, Recipe
+from langgraft.methods import suggest
+from langgraft.recipe import Mixture, Pretrain, Recipe, non_default
 from langgraft.runs import MARKER, Inputs
 from langgraft.store import fingerprint, read_json
 from langgraft.tokenizer.files import load
 from langgraft.tokenizer.prove import check_pin
 from langgraft.training.device import choose_device
 from langgraft.training.loop import Compute, Settings, old_rows_share, train
+from langgraft.training.mixture import write_mixture
 from langgraft.training.packing import pack
 from langgraft.training.replay import generate_replay
 
@@ -26,9 +28,28 @@ def check(section: Pretrain, recipe: Recipe) -> None:
         RecipeError: batch and sequence, rates, or replay and corpus do not fit together, or the device is not there.
     """
     old_rows_share(_settings(section))
+    _check_mixture(section.mixture)
     choose_device(recipe.compute.device)
     if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
         raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
+
+
+def _check_mixture(mixture: Mixture) -> None:
+    if not mixture.shares:
+        return
+    if mixture.temperature != 1:
+        raise RecipeError("pretrain.mixture: give either shares or a temperature, not both")
+    if min(mixture.shares.values()) < 0 or not sum(mixture.shares.values()) > 0:
+        raise RecipeError("pretrain.mixture.shares: shares must not be negative, and one must be above 0")
+
+
+def _check_names(shares: dict[str, float], names: set[str]) -> None:
+    """Say which names are not those of the sources in the train split; rows may name sources of their own."""
+    for name in sorted(set(shares) - names):
+        raise RecipeError(f"pretrain.mixture.shares: no text of source {name} is there; {suggest(name, names)}")
+    missing = sorted(names - set(shares))
+    if missing:
+        raise RecipeError(f"pretrain.mixture.shares: give a share for {', '.join(missing)} too; 0 leaves a source out")
 
 
 def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -37,12 +58,12 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
     surgery = read_json(inputs.folders["surgery"] / MARKER)["summary"]
     check_pin(model)
     settings = _settings(section)
-    target = _packed(out / "packed" / "target", model, _texts(inputs, "target"))
+    target, mixture = _target(section, settings, inputs, out / "packed" / "target", model)
     distill = section.replay_loss == "distill" and settings.replay_ratio > 0
     # A teacher knows only the base's ids, so replay for it is cut by the base's tokenizer.
     reader = inputs.base() if distill else model
     replay = _replay(section, settings, inputs, out, reader)
-    return train(
+    summary = train(
         model,
         out,
         target=target,
@@ -60,6 +81,7 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
         ),
         log=inputs.log,
     )
+    return summary | ({"mixture": mixture} if mixture else {})
 
 
 def _settings(section: Pretrain) -> Settings:
@@ -86,8 +108,38 @@ def _settings(section: Pretrain) -> Settings:
     )
 
 
-def _texts(inputs: Inputs, side: str) -> Iterator[str]:
-    return (document.text for document in read_split(inputs.folders["corpus"] / "text", side, "train"))
+def _target(
+    section: Pretrain, settings: Settings, inputs: Inputs, folder: Path, model: Path
+) -> tuple[Path, dict[str, dict[str, float]]]:
+    """The packed text in the language to teach: all of it, or a mixture of its sources and what each of them gives."""
+    mixture = section.mixture
+    if not non_default(mixture):
+        return _packed(folder, model, _texts(inputs, "target")), {}
+    there = {document.source for document in read_split(inputs.folders["corpus"] / "text", "target", "train")}
+    if mixture.shares:
+        _check_names(mixture.shares, there)
+    wanted = {name for name, share in mixture.shares.items() if share > 0} or there
+    packed = {
+        name: _packed(folder / f"{number:03d}", model, _texts(inputs, "target", name))
+        for number, name in enumerate(sorted(wanted))
+    }
+    places = settings.steps * settings.batch_rows * settings.length
+    parts = write_mixture(
+        folder,
+        packed,
+        budget=round(places * (1 - settings.replay_ratio)),
+        shares={name: share for name, share in mixture.shares.items() if share > 0},
+        temperature=mixture.temperature,
+        max_epochs=mixture.max_epochs,
+    )
+    for name, part in parts.items():
+        inputs.log.say(f"mixture: {name} {part['share']:.1%}, {part['epochs']:.2f} times over")
+    return folder, parts
+
+
+def _texts(inputs: Inputs, side: str, source: str | None = None) -> Iterator[str]:
+    documents = read_split(inputs.folders["corpus"] / "text", side, "train")
+    return (document.text for document in documents if source in (None, document.source))
 
 
 def _packed(folder: Path, reader: Path, texts: Iterable[str]) -> Path:

@@ -27,6 +27,7 @@ from langgraft.store import TEMPORARY, atomic_write, staged_folder
 from langgraft.training import checkpoint
 from langgraft.training.device import autocast, choose_device, choose_dtype, keep_freed_memory, load_model, set_threads
 from langgraft.training.loss import divergence_function, loss_function
+from langgraft.training.mixture import open_rows
 from langgraft.training.packing import Packed, Row, interleave
 from langgraft.training.schedule import SCHEDULES
 from langgraft.training.trainable import OldRows, parameter_groups
@@ -82,10 +83,10 @@ def train(
 ) -> dict[str, Any]:
     """Train the model in `model_folder` on packed rows; writes `out/model`, resumable until then.
 
-    `target` and `replay` are packed folders; `old_rows` is the number of rows the base had. With a `teacher`
-    (the base's folder; `replay` must then be packed with the base's tokenizer), replay rows teach the model to
-    predict what the teacher predicts instead of the text itself. `after_step(step, model)` may look at the model
-    between steps. Returns a summary with steps, tokens, seconds and the last loss.
+    `target` and `replay` are packed folders, the first may be a mixture; `old_rows` is the number of rows the base
+    had. With a `teacher` (the base's folder; `replay` must then be packed with the base's tokenizer), replay rows
+    teach the model to predict what the teacher predicts instead of the text itself. `after_step(step, model)` may
+    look at the model between steps. Returns a summary with steps, tokens, seconds and the last loss.
 
     Raises:
         RecipeError: the rates of old and new rows do not fit together, or the device is not there.
@@ -147,7 +148,7 @@ class _Run:
         self.model.train()
         self.optimizer = self._optimizer()
         self.old_rows = OldRows(self.model, data.old_rows, ratio)
-        self.target = Packed(data.target, length=settings.length, seed=settings.seed)
+        self.target = open_rows(data.target, length=settings.length, seed=settings.seed)
         self.replay = Packed(data.replay, length=settings.length, seed=settings.seed) if data.replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
         self.warmup = max(round(settings.warmup * settings.steps), 1)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from command import Finished
 
-from langgraft.recipe import Pretrain
+from langgraft.errors import RecipeError
+from langgraft.recipe import Pretrain, Recipe
 from langgraft.stages import pretrain as stage
-from langgraft.stages.pretrain import _settings
+from langgraft.stages.pretrain import _check_names, _settings
 
 
 def test_budget_is_rounded_up_to_whole_steps() -> None:
@@ -63,3 +64,49 @@ def test_self_written_replay_is_kept_for_other_settings(
     with pytest.raises(pytest.fail.Exception):
         copy.again("--set", "pretrain.replay_temperature=0.5", "--until", "pretrain")
     assert len(list(copy.run.glob("cache/replay-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        ({"shares": {"wiki": 0, "b.txt": 0}}, "one must be above 0"),
+        ({"shares": {"wiki": 1, "b.txt": 1}, "temperature": 2}, "either shares or a temperature"),
+    ],
+)
+def test_a_mixture_that_cannot_be_is_told_before_anything_runs(mixture: dict[str, object], message: str) -> None:
+    target = [{"path": "a.txt"}]
+    recipe = Recipe.model_validate(
+        {
+            "name": "r",
+            "model": {"base": "b", "language": "yue"},
+            "corpus": {"target": target},
+            "pretrain": {"mixture": mixture},
+        }
+    )
+    with pytest.raises(RecipeError, match=message):
+        stage.check(recipe.pretrain, recipe)
+
+
+def test_shares_name_the_sources_there_are() -> None:
+    with pytest.raises(RecipeError, match="no text of source wikl is there; did you mean `wiki`"):
+        _check_names({"wikl": 1, "web": 1}, {"wiki", "web"})
+    with pytest.raises(RecipeError, match="give a share for web too; 0 leaves a source out"):
+        _check_names({"wiki": 1}, {"wiki", "web"})
+
+
+def test_a_mixture_is_trained_on(finished: Finished, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path, without=("pretrain", "evaluate", "export"))
+    more = ("--set", "pretrain.tokens=256", "--set", "pretrain.replay=none", "--until", "pretrain")
+    done = copy.again("--set", "pretrain.mixture.max_epochs=0.001", *more)
+    assert done.code == 2
+    assert "mixture: training takes 256 tokens of text, but the sources give" in done.err
+    done = copy.again("--set", "pretrain.mixture.shares.wiki=1", *more)
+    assert done.code == 2
+    assert "no text of source wiki is there" in done.err
+    done = copy.again("--set", "pretrain.mixture.max_epochs=4", *more)
+    assert done.code == 0, done.err
+    marker = json.loads((copy.stage("pretrain") / "stage.json").read_text(encoding="utf-8"))
+    (part,) = marker["summary"]["mixture"].values()
+    assert part["share"] == 1
+    assert 0 < part["epochs"] <= 4
+    assert (copy.stage("pretrain") / "packed" / "target" / "mixture.json").is_file()

@@ -1,0 +1,87 @@
+"""Rows of several packed sources, each with its share of the tokens, in an order that needs no state.
+
+A mixture is a folder with one packed folder for each source and `mixture.json`, which names them and their shares.
+Row `i` comes from the source that `corpus.mix.source_at` gives, so every stretch of training holds every source in
+its share, and a run that resumes reads the rows it would have read.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from langgraft.corpus.mix import by_temperature, source_at, tokens
+from langgraft.errors import CorpusError
+from langgraft.store import read_json, write_json
+from langgraft.training.packing import Packed, Row
+
+_FILE = "mixture.json"
+
+
+def write_mixture(
+    folder: Path,
+    sources: Mapping[str, Path],
+    *,
+    budget: int,
+    shares: Mapping[str, float] | None = None,
+    temperature: float = 1.0,
+    max_epochs: float | None = None,
+) -> dict[str, dict[str, float]]:
+    """Write `folder/mixture.json` for packed folders that lie in `folder`; returns what each source gives.
+
+    Args:
+        sources: name -> packed folder, directly in `folder`.
+        budget: places (tokens and ends of documents) that will be trained on.
+        shares: share of each source, on any scale; 0 leaves it out. None takes them from the sizes.
+        temperature: for shares from the sizes: 1 is natural, more is closer to equal.
+        max_epochs: most often that a source is repeated; None sets no limit.
+
+    Returns:
+        For each source its `tokens` on disk, `share` of the training, and `epochs`.
+
+    Raises:
+        CorpusError: the sources do not have the budget within `max_epochs`, or as `mix.tokens`.
+    """
+    facts = {name: read_json(path / "packed.json") for name, path in sources.items()}
+    sizes = {name: row["tokens"] + row["documents"] for name, row in facts.items()}
+    wanted = dict(shares) if shares else by_temperature(sizes, temperature)
+    limit = max_epochs if max_epochs is not None else float("inf")
+    found = tokens(sizes, wanted, budget, limit)
+    have = sum(found.values())
+    if have < 0.999 * budget:
+        raise CorpusError(
+            f"mixture: training takes {budget:,} tokens of text, but the sources give {round(have):,} when none is "
+            f"repeated more than {max_epochs:g} times; train on fewer tokens, raise max_epochs, or add text"
+        )
+    parts: dict[str, dict[str, float]] = {
+        name: {
+            "tokens": facts[name]["tokens"],
+            "share": found[name] / have,
+            "epochs": round(found[name] / sizes[name], 4),
+        }
+        for name in sizes
+    }
+    write_json(folder / _FILE, {name: {"folder": sources[name].name, **part} for name, part in parts.items()})
+    return parts
+
+
+class Mixture:
+    """Reads rows of a mixture; `row(i)` is a pure function of (folder, length, seed, i)."""
+
+    def __init__(self, folder: Path, *, length: int, seed: int) -> None:
+        parts: dict[str, Any] = read_json(folder / _FILE)
+        self._shares = {name: float(part["share"]) for name, part in parts.items() if part["share"] > 0}
+        self._packed = {name: Packed(folder / parts[name]["folder"], length=length, seed=seed) for name in self._shares}
+        self.bytes_per_token = sum(
+            share * self._packed[name].bytes_per_token for name, share in self._shares.items()
+        ) / sum(self._shares.values())
+
+    def row(self, index: int) -> Row:
+        """Row `index`; sources are repeated without end."""
+        name, own = source_at(index, self._shares)
+        return self._packed[name].row(own)
+
+
+def open_rows(folder: Path, *, length: int, seed: int) -> Packed | Mixture:
+    """The rows of a packed folder, or of a mixture."""
+    kind = Mixture if (folder / _FILE).is_file() else Packed
+    return kind(folder, length=length, seed=seed)
