@@ -10,6 +10,7 @@ as `CHARACTERS_PER_WORD` says, and measures of single words do not apply.
 """
 
 import functools
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Text:
         self.spaces = known.spaces
         self.size = 1 if self.spaces else CHARACTERS_PER_WORD.get(known.scripts[0], OTHER_CHARACTERS_PER_WORD)
         self.stop_words = stop_words
+        self.longest_repeat = sys.maxsize  # no n-gram of more words occurs twice
 
     @functools.cached_property
     def lines(self) -> list[str]:
@@ -75,7 +77,7 @@ class Text:
         """Characters without white space."""
         return sum(map(len, self.units)) if self.spaces else len(self.units)
 
-    @property
+    @functools.cached_property
     def long(self) -> bool:
         """Whether there is enough text to count n-grams and words."""
         return len(self.units) >= MIN_WORDS * self.size
@@ -191,9 +193,12 @@ def duplicate_ngrams(text: Text, *, n: int) -> float | None:
     """Share of characters inside n-grams of words that occurred before."""
     if not text.long:
         return None
+    if n > text.longest_repeat:
+        return 0.0
     grams, width = text.grams(n), n * text.size
     _, first = np.unique(grams, return_index=True)
     if len(first) == len(grams):
+        text.longest_repeat = n - 1
         return 0.0
     repeats = np.ones(len(grams), dtype=np.int64)
     repeats[first] = 0

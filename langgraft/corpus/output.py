@@ -145,13 +145,13 @@ def write_splits(folder: Path, places: Places, parts: Mapping[str, np.ndarray[An
                     line = file.readline()
                     row = json.loads(line)
                     out.write(line)
-                    size["documents"] += 1
-                    size["characters"] += len(row["text"])
-                    size["bytes"] += utf8_bytes(row["text"])
+                    facts = table.setdefault((row["source"], row["license"]), Counter())
+                    added = (("documents", 1), ("characters", len(row["text"])), ("bytes", utf8_bytes(row["text"])))
+                    for key, n in added:
+                        size[key] += n
+                        facts[key] += n
                     licenses[row["license"] or "unknown"] += 1
                     sources[row["source"]] += 1
-                    facts = table.setdefault((row["source"], row["license"]), Counter())
-                    facts.update(documents=1, characters=len(row["text"]), bytes=utf8_bytes(row["text"]))
                     lengths[len(row["text"]).bit_length()] += 1
             sizes[name] = size
     return {
