@@ -43,7 +43,7 @@ def test_value_and_gradients_are_those_of_plain_cross_entropy(function: Any, n: 
 def test_without_the_fused_loss_chunks_are_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
     real = module.recomputed_cross_entropy
-    monkeypatch.setattr(module, "recomputed_cross_entropy", lambda *a: called.append(1) or real(*a))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(module, "recomputed_cross_entropy", lambda *a, **o: called.append(1) or real(*a, **o))  # type: ignore[func-returns-value]
     monkeypatch.delattr(F, "linear_cross_entropy", raising=False)
     hidden, weight = tensors(5, False)
     assert torch.isfinite(chunked_cross_entropy(hidden, weight, torch.zeros(5, dtype=torch.long)))
