@@ -65,8 +65,8 @@ def _kind(kind: str) -> str:
         inside = kind[kind.index("Literal[") + len("Literal[") : kind.rindex("]") - kind.startswith("list[")]
         choices = " or ".join(f"`{choice.strip().strip(chr(39))}`" for choice in inside.split(","))
         return f"list of {choices}" if kind.startswith("list[") else choices
-    if kind == "list[str]":
-        return "list of strings"
+    if kind in ("list[str]", "list[int]"):
+        return "list of strings" if kind == "list[str]" else "list of integers"
     bare = kind.removesuffix(" | None")
     return NAMES.get(bare, bare)
 

@@ -29,8 +29,9 @@ def check(section: Export, recipe: Recipe) -> None:
     """Say before anything runs what cannot work.
 
     Raises:
-        RecipeError: an adapter is asked for that cannot hold what is trained, GGUF is asked for in no format, for a base whose tokenizer cannot be written as GGUF, or for
-            a repaired pre-tokenizer that llama.cpp lacks, and no mismatch is accepted.
+        RecipeError: an adapter is asked for that cannot hold what is trained, or GGUF in no format, for a base whose
+            tokenizer cannot be written as GGUF, or for a repaired pre-tokenizer that llama.cpp lacks where no mismatch
+            is accepted.
         InputError: there are fewer lines to check parity on than asked for.
         LanggraftError: a GGUF file is asked for, and llama-cpp-python, which proves it, is not installed.
     """

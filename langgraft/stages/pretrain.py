@@ -44,9 +44,7 @@ def _check_modes(section: Pretrain, recipe: Recipe) -> None:
     """Refuse what would be ignored, or would train nothing."""
     modes = [phase.mode for phase in section.phases] or [section.mode]
     if section.phases and (section.mode != "full" or section.layers):
-        raise RecipeError(
-            "pretrain.mode and pretrain.layers are for a run of one phase; give them in [[pretrain.phases]]"
-        )
+        raise RecipeError("pretrain.mode and pretrain.layers are for a run of one phase; set them in pretrain.phases")
     if "lora" not in modes and section.lora.model_fields_set:
         raise RecipeError(f'[pretrain.lora] is for mode "lora", and this run has {", ".join(modes)}; leave it out')
     if "new_rows" in modes and recipe.tokenizer.method == "none":
@@ -72,7 +70,10 @@ def _check_names(shares: dict[str, float], names: set[str]) -> None:
 
 
 def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
-    """Write `out/model`, `out/adapter` where one can hold it, and `out/metrics.jsonl`; goes on from `out/checkpoints` after an interruption."""
+    """Write `out/model`, `out/metrics.jsonl`, and `out/adapter` where one can hold what was learned.
+
+    Goes on from `out/checkpoints` after an interruption.
+    """
     model = inputs.folders["surgery"] / "model"
     surgery = read_json(inputs.folders["surgery"] / MARKER)["summary"]
     check_pin(model)
