@@ -214,8 +214,8 @@ def _put_rows(model: Any, facts: Facts, tensors: dict[str, Tensor]) -> None:
     names = {id(module): name for name, module in model.named_modules()}
     rows = {f"{_PREFIX}{name}.": matrix for name, matrix in _matrices(model, names)}
     bias = getattr(model.get_output_embeddings(), "bias", None)
-    for matrix, mean in zip(row_parameters(model), means, strict=True):
-        matrix[before : facts.first_row] = mean  # ids that only a config names: as `resize` makes them
+    for grown, mean in zip(row_parameters(model), means, strict=True):
+        grown[before : facts.first_row] = mean  # ids that only a config names: as `resize` makes them
     for key, tensor in tensors.items():
         if key.endswith("trainable_tokens_delta"):
             matrix = next(matrix for prefix, matrix in rows.items() if key.startswith(prefix))

@@ -40,9 +40,6 @@ class NewRows:
         self.whole = row_parameters(model)
         self.parts = [nn.Parameter(matrix.detach()[first:]) for matrix in self.whole]
 
-    def __len__(self) -> int:
-        return len(self.parts[0])
-
     def take_gradients(self) -> None:
         """Hand the new rows' part of each gradient to the parts; the gradients of old rows go nowhere."""
         for matrix, part in zip(self.whole, self.parts, strict=True):
@@ -52,7 +49,9 @@ class NewRows:
 
 def trained_parameters(model: Any, new_rows: NewRows | None = None) -> list[nn.Parameter]:
     """What the optimizer moves, in the model's order; of `new_rows`, the parts in place of the matrices."""
-    parts = {id(w): p for w, p in zip(new_rows.whole, new_rows.parts, strict=True)} if new_rows else {}
+    parts: dict[int, nn.Parameter] = {}
+    if new_rows is not None:
+        parts = {id(whole): part for whole, part in zip(new_rows.whole, new_rows.parts, strict=True)}
     return [parts.get(id(p), p) for p in model.parameters() if p.requires_grad]
 
 
@@ -68,7 +67,7 @@ def parameter_groups(
 
     Embeddings of positions (GPT-2) are body, without decay. With `new_rows`, only those rows of the token matrices.
     """
-    rows = new_rows.parts if new_rows else [p for p in token_matrices(model) if p.requires_grad]
+    rows = new_rows.parts if new_rows is not None else [p for p in token_matrices(model) if p.requires_grad]
     own = {id(p) for p in rows}
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     body = [p for p in trained_parameters(model, new_rows) if id(p) not in own]
