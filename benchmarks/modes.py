@@ -116,7 +116,7 @@ def measure(name: str, given: argparse.Namespace, start: Path, first: int, probe
             seen["logits"], seen["trained"] = logits(model, probe), trained(model, rows, first)
             model.train()
 
-    summary = train(
+    train(
         start, out, target=given.work / "packed", replay=None, old_rows=first, base=str(given.base),
         settings=Settings(steps=steps, length=64, batch_rows=2, replay_ratio=0.0, phases=phases, lora=lora),
         compute=Compute(device="cpu", threads=given.threads, checkpoint_every=10**9), log=Log(quiet=True),
@@ -126,7 +126,6 @@ def measure(name: str, given: argparse.Namespace, start: Path, first: int, probe
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     found = {
         "steps": steps,
-        "seconds_per_step": round(summary["seconds"] / steps, 2),
         "trained": seen["trained"],
         "tied": tied,
         "reloaded": float((logits(model, probe) - seen["logits"]).abs().max()),
@@ -229,19 +228,19 @@ def page(facts: dict[str, Any], given: argparse.Namespace, start: Path, first: i
         "start. Every tensor on disk is compared with the start's, bit for bit.",
         "",
         "| mode | numbers that learn | tensors that moved | numbers that must not move | bit-equal | tied "
-        "| reloaded against memory | adapter on the base against memory | s a step |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| reloaded against memory | adapter on the base against memory |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, own in facts.items():
         equal = "yes" if own["sha256"][0] == own["sha256"][1] and not own["wrong"] else "**no**"
         base = f"{own['on_the_base']:.1e}" if "on_the_base" in own else ""
         lines.append(
             f"| {name} | {own['trained']:,} | {own['moved']} of {own['tensors']} | {own['fixed']:,} | {equal} "
-            f"| {'yes' if own['tied'] else '**no**'} | {own['reloaded']:.1e} | {base} | {own['seconds_per_step']} |"
+            f"| {'yes' if own['tied'] else '**no**'} | {own['reloaded']:.1e} | {base} |"
         )
     lines += [
         "",
-        "Numbers that learn are those of the last phase. The two columns before the last are the largest difference of "
+        "Numbers that learn are those of the last phase. The last two columns are the largest difference of "
         f"a logit (bound: {LARGEST_DIFFERENCE:g}).",
         "",
         "| adapter | LoRA, bytes | new rows, bytes | folder with tokenizer, bytes | times LoRA + rows |",
