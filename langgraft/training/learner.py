@@ -149,7 +149,7 @@ class Learner:
         if no_adapter([span.phase for span in self.spans], self.lora) is None:
             write_adapter(folder, self.model, self.selected.wrapper, first_row=self.first_row, source=source, base=base)
             size = sum(file.stat().st_size for file in folder.iterdir())
-        if self.lora.quantize != "none" and self.selected.wrapper is not None:
+        if self.lora.quantize != "none":
             self.model, self.selected = load_adapter(folder, source, merge=True), Selected("none")  # not into 4 bits
         self._merge()
         with staged_folder(out / "model") as staging:

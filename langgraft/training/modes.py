@@ -99,8 +99,10 @@ def check_phases(phases: Sequence[Phase], lora: Lora) -> None:
             raise RecipeError(f"pretrain.mode `{phase.mode}` is unknown; {suggest(phase.mode, MODES)}")
         if phase.layers and phase.mode not in ("full", "lora"):
             raise RecipeError(f"pretrain.layers is for modes full and lora; no layer learns in mode `{phase.mode}`")
-    if lora.quantize != "none" and (reason := no_adapter(phases, lora)):
-        raise RecipeError(f'pretrain.lora.quantize = "{lora.quantize}": the base stays as it is, but {reason}')
+    if lora.quantize != "none":
+        reason = no_adapter(phases, lora) or ("" if phases[-1].mode == "lora" else "no phase has mode `lora`")
+        if reason:
+            raise RecipeError(f'pretrain.lora.quantize = "{lora.quantize}": the base stays as it is, but {reason}')
 
 
 def no_adapter(phases: Sequence[Phase], lora: Lora) -> str | None:

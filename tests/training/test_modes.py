@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from pico import pico_tokenizer
 from quick import ONE_THREAD, QUICK
 from safetensors.torch import load_file
@@ -359,6 +361,7 @@ def test_no_new_rows_is_nothing_to_train(models: dict[str, Path], target: Path, 
         ([Phase("lorra")], Lora(), r"pretrain\.mode `lorra` is unknown; did you mean `lora`\?"),
         ([Phase("new_rows", layers=(0,))], Lora(), r"pretrain\.layers is for modes full and lora"),
         ([Phase("full")], Lora(quantize="nf4"), r'quantize = "nf4": the base stays as it is, but mode `full` changes'),
+        ([Phase("new_rows")], Lora(quantize="nf4"), r"the base stays as it is, but no phase has mode `lora`"),
         ([Phase("lora")], Lora(quantize="nf4", rows="all"), r'but pretrain\.lora\.rows = "all" changes rows'),
     ],
 )
@@ -381,6 +384,16 @@ def test_steps_of_phases() -> None:
         spans([Phase("full", 0.5), Phase("lora", 0.4)], 10)
     with pytest.raises(RecipeError, match=r"phases \(entry 1\): a share of 0\.01 of 10 steps is none"):
         spans([Phase("new_rows", 0.01), Phase("full", 0.99)], 10)
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=5).map(lambda xs: [x / sum(xs) for x in xs]),
+    st.integers(100, 3000),
+)
+def test_phases_cover_every_step_once(shares: list[float], steps: int) -> None:
+    found = spans([Phase("full", share) for share in shares], steps)
+    assert [step for span in found for step in range(span.first, span.first + span.steps)] == list(range(steps))
+    assert all(abs(span.steps - share * steps) <= 1 for span, share in zip(found, shares, strict=True))
 
 
 def test_layers_and_targets_that_are_not_there(models: dict[str, Path]) -> None:
