@@ -433,10 +433,7 @@ def evaluate_command(
 def export_command(
     model: Path | None, out: Path, to: str, quant: Sequence[str], accept_mismatch: float = 0.0, **given: str | None
 ) -> dict[str, Any]:
-    """`langgraft export`: one format of the table; GGUF files are checked in llama.cpp where it is installed.
-
-    `given` are options of that format; those that are None were not given.
-    """
+    """`langgraft export`: one format of the table; GGUF is checked in llama.cpp, if there. `given`: options or None."""
     if model is None:
         raise RecipeError(f"--to {to} needs a model: give --model FOLDER")
     if to != "gguf":

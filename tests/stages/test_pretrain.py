@@ -98,6 +98,9 @@ def test_an_adapter_from_the_recipe(finished: Finished, tmp_path: Path) -> None:
     done = langgraft("export", *given)
     assert done.code == 0, done.err
     assert (merged / "model.safetensors").is_file()
+    done = langgraft("export", "--model", merged, "--to", "hf", "--base", "owner/model", "-o", tmp_path / "hf")
+    assert done.code == 2
+    assert "export `hf` has no option `base`" in done.sentence()
     done = copy.again(*[x for s in ("pretrain.mode=embeddings", 'export.to=["adapter"]') for x in ("--set", s)])
     assert done.code == 2
     assert "export.to has `adapter`, which holds LoRA and new rows, but mode `embeddings` changes" in done.sentence()
