@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from langgraft.recipe import InputText, Recipe, fields, section_type
+from langgraft.recipe import InputText, Phase, Recipe, fields, section_type
 
 PAGE = Path(__file__).with_name("recipe.md")
 HEAD = """\
@@ -38,13 +38,16 @@ def _sections() -> Iterator[str]:
         if kind is None:
             continue
         # Tables of text have a heading of their own below.
-        rows = [row for row in fields(kind) if not (name == "corpus" and row[0].startswith(("target", "source.")))]
+        own = ("target", "source.") if name == "corpus" else ("phases.",)
+        rows = [row for row in fields(kind) if not row[0].startswith(own)]
         yield f"\n## [{name}]\n\n{(kind.__doc__ or '').strip()}\n\n{_table(rows)}"
         if name == "corpus":
             yield (
                 "\n### [[corpus.target]] and [[corpus.source]]\n\n"
                 f"{(InputText.__doc__ or '').strip()}\n\n{_table(list(fields(InputText)))}"
             )
+        if name == "pretrain":
+            yield f"\n### [[pretrain.phases]]\n\n{(Phase.__doc__ or '').strip()}\n\n{_table(list(fields(Phase)))}"
 
 
 def _table(rows: list[tuple[str, str, Any, str]]) -> str:
@@ -62,8 +65,8 @@ def _kind(kind: str) -> str:
         inside = kind[kind.index("Literal[") + len("Literal[") : kind.rindex("]") - kind.startswith("list[")]
         choices = " or ".join(f"`{choice.strip().strip(chr(39))}`" for choice in inside.split(","))
         return f"list of {choices}" if kind.startswith("list[") else choices
-    if kind == "list[str]":
-        return "list of strings"
+    if kind in ("list[str]", "list[int]"):
+        return "list of strings" if kind == "list[str]" else "list of integers"
     bare = kind.removesuffix(" | None")
     return NAMES.get(bare, bare)
 

@@ -9,6 +9,7 @@ _PUBLIC = {
     "export": "langgraft.exporting.formats:export",
     "extend_model": "langgraft.surgery.extend:extend_model",
     "extend_tokenizer": "langgraft.tokenizer.extend:extend",
+    "load_adapter": "langgraft.training.adapter:load_adapter",
     "train": "langgraft.training.loop:train",
 }
 __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -419,12 +419,16 @@ def evaluate(
 @app.command()
 def export(
     out: Out,
-    model: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
-    to: Annotated[str, typer.Option(help="hf, gguf or nemo-data.")] = "hf",
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model; of the adapter for adapter and merged.")
+    ] = None,
+    to: Annotated[str, typer.Option(help="hf, gguf, nemo-data, adapter, or merged (base and adapter in one).")] = "hf",
     quant: Annotated[list[str], typer.Option(help="GGUF formats: f16, q8_0.")] = ["f16"],  # noqa: B006
     accept_mismatch: Annotated[
         float, typer.Option(min=0, max=1, help="GGUF: share of lines that may get other token ids in llama.cpp.")
     ] = 0.0,
+    base: Annotated[str | None, typer.Option(help="Of an adapter: the base, by default the one it names.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="merged: float32 (default), bfloat16 or float16.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="nemo-data: folder of the tokenizer; the model's.")] = None,
     corpus: Annotated[list[str] | None, typer.Option(help="nemo-data: text; may be given more than once.")] = None,
     language: Annotated[str, typer.Option(help="nemo-data: code of the text's language.")] = "und",
@@ -440,7 +444,7 @@ def export(
         options = {"language": language, "text_key": text_key, "workers": workers}
         _judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
     else:
-        _judged(export_command(model, out, to, quant, accept_mismatch), as_json)
+        _judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype), as_json)
 
 
 def _judged(result: dict[str, Any], as_json: bool) -> None:

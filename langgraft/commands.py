@@ -431,9 +431,9 @@ def evaluate_command(
 
 
 def export_command(
-    model: Path | None, out: Path, to: str, quant: Sequence[str], accept_mismatch: float = 0.0
+    model: Path | None, out: Path, to: str, quant: Sequence[str], accept_mismatch: float = 0.0, **given: str | None
 ) -> dict[str, Any]:
-    """`langgraft export`: one format of the table; GGUF files are checked in llama.cpp where it is installed."""
+    """`langgraft export`: one format of the table; GGUF is checked in llama.cpp, if there. `given`: options or None."""
     if model is None:
         raise RecipeError(f"--to {to} needs a model: give --model FOLDER")
     if to != "gguf":
@@ -445,6 +445,7 @@ def export_command(
     if unknown:
         raise RecipeError(f"--quant {unknown[0]} is unknown; {suggest(unknown[0], QUANTS)}")
     options: dict[str, Any] = {"quant": tuple(quant), "accept_mismatch": accept_mismatch} if to == "gguf" else {}
+    options |= {name: value for name, value in given.items() if value is not None}
     summary = export(model, out, to=to, **options)
     summary["gates"] = [gate for facts in _gguf_files(summary) for gate in _parity(model, facts, accept_mismatch)]
     Log().say(f"wrote {out}")

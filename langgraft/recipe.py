@@ -187,6 +187,35 @@ class Mixture(Section):
     """Most often that a source is repeated, such as 4; what it cannot give comes from the others."""
 
 
+class Lora(Section):
+    """Low-rank adapters, for mode `lora`."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank of the two small matrices beside each target."""
+    alpha: int = Field(default=32, ge=1)
+    """Their product counts `alpha / rank`."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the inputs of LoRA that is dropped in training."""
+    targets: list[str] = Field(default_factory=lambda: ["all-linear"], min_length=1)
+    """Last names of linear layers, such as `q_proj`; `all-linear` takes all of the transformer's."""
+    rows: Literal["new", "all", "none"] = "new"
+    """Rows of embedding and head that learn beside LoRA. With `all` there is no small adapter, only the merged
+    model."""
+    quantize: Literal["none", "nf4"] = "none"
+    """`nf4` holds the frozen base in 4 bits (QLoRA); needs CUDA and bitsandbytes."""
+
+
+class Phase(Section):
+    """Parts of the run, one after the other, as `[[pretrain.phases]]` tables; without any, the run is one phase."""
+
+    mode: Literal["full", "lora", "embeddings", "new_rows"]
+    """What learns, as in `pretrain.mode`."""
+    share: float = Field(gt=0, le=1)
+    """Share of the run's steps; those of all phases add up to 1."""
+    layers: list[int] = Field(default_factory=list)
+    """As `pretrain.layers`."""
+
+
 class Pretrain(Section):
     """Continual pretraining on the new language, with replay of the old."""
 
@@ -198,6 +227,16 @@ class Pretrain(Section):
     """Tokens of one packed row."""
     batch_tokens: int = Field(default=8192, ge=16)
     """Tokens of one optimizer step, replay included."""
+    mode: Literal["full", "lora", "embeddings", "new_rows"] = "full"
+    """What learns: `full` everything; `lora` adapters beside a frozen transformer, and new rows; `embeddings` embedding
+    and head; `new_rows` nothing but the rows of new tokens there."""
+    layers: list[int] = Field(default_factory=list)
+    """For `full` and `lora`: the decoder's layers that learn, such as `[0, 1, -2, -1]` for bottom and top two; all when
+    empty."""
+    lora: Lora = Field(default_factory=Lora)
+    """Options of mode `lora`."""
+    phases: list[Phase] = Field(default_factory=list)
+    """Modes one after the other, instead of `mode` and `layers`."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak rate of the transformer's weights."""
     new_rows_learning_rate: float = Field(default=1e-3, gt=0)
@@ -208,6 +247,10 @@ class Pretrain(Section):
     """Decay of matrices; embeddings, norms and biases have none."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the z-loss, which keeps logits from drifting; 1e-4 is usual, 0 is none."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of a moving average of the weights that becomes the result, such as 0.999; 0 takes the last weights."""
     schedule: Literal["wsd", "cosine"] = "wsd"
     """Learning-rate schedule: warm-up, stable, decay; or cosine."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
@@ -273,8 +316,8 @@ class Evaluate(Section):
 class Export(Section):
     """Write artefacts other tools read, and prove them."""
 
-    to: list[Literal["hf", "gguf"]] = Field(default_factory=lambda: ["hf"])  # type: ignore[arg-type]
-    """What to write: a hub folder, GGUF files."""
+    to: list[Literal["hf", "gguf", "adapter"]] = Field(default_factory=lambda: ["hf"])  # type: ignore[arg-type]
+    """What to write: a hub folder, GGUF files, an adapter folder (LoRA and new rows, where nothing else learned)."""
     quant: list[Literal["f16", "q8_0"]] = Field(default_factory=lambda: ["f16", "q8_0"])  # type: ignore[arg-type]
     """Formats of the GGUF files."""
     parity_lines: int = Field(default=2000, ge=1)
@@ -354,6 +397,8 @@ def parse_recipe(data: dict[str, Any], *, where: str) -> Recipe:
 
 
 def _floats(data: Any, model: type[BaseModel]) -> Any:
+    if isinstance(data, list):
+        return [_floats(entry, model) for entry in data]
     if not isinstance(data, dict):
         return data
     out = {}

@@ -37,6 +37,7 @@ METHOD_TABLES = {
     # table -> (arguments its caller always gives, so that everything else must have a default)
     "langgraft.surgery.init:INITS": {"generator", "donor", "path"},  # the last two: options a user must give
     "langgraft.training.schedule:SCHEDULES": {"warmup", "decay", "minimum"},
+    "langgraft.training.modes:MODES": set(),
     "langgraft.exporting.formats:EXPORTS": set(),
     "langgraft.corpus.readers:READERS": set(),
     "langgraft.tokenizer.methods:METHODS": {"language", "new_tokens", "donor"},

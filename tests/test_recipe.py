@@ -85,7 +85,7 @@ def test_a_small_recipe_has_defaults(tmp_path: Path) -> None:
         ("[pretrain]", '[pretrain]\nreplay = "slef"',
          "`pretrain.replay`: input should be 'self', 'corpus' or 'none' (it is 'slef')"),
         ("[pretrain]", '[export]\nto = ["gguff"]',
-         "`export.to` (entry 1): input should be 'hf' or 'gguf' (it is 'gguff')"),
+         "`export.to` (entry 1): input should be 'hf', 'gguf' or 'adapter' (it is 'gguff')"),
         ("[pretrain]", "[tokenizer]\nrepair_marks = 1",
          "`tokenizer.repair_marks`: input should be a valid boolean (it is 1)"),
         ("[pretrain]", "[[pretrain]]", "`pretrain` is a section; write its fields below [pretrain]"),

@@ -1,6 +1,7 @@
 """Model folder -> artefacts other tools read. Each export writes whole files or nothing."""
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from langgraft.exporting.gguf_writer import EMBEDDING, QUANTS, write_gguf
 from langgraft.exporting.pre_rates import choose_pre
 from langgraft.exporting.weights import open_weights, weight_files
 from langgraft.methods import check_options, resolve
-from langgraft.store import read_json, sha256_file, staged_folder, write_json
+from langgraft.store import TEMPORARY, read_json, sha256_file, staged_folder, write_json
 from langgraft.tokenizer.files import is_byte_level
 
 # Copied byte for byte where present. Everything else in a model folder (optimizer state, logs, checkpoints,
@@ -124,6 +125,60 @@ def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def export_adapter(model: Path, out: Path, *, base: str | None = None) -> dict[str, Any]:
+    """Write a clean adapter folder: LoRA, new rows and tokenizer of the adapter folder `model`, nothing else.
+
+    Args:
+        base: the base's name for whoever loads it, such as its hub id; by default the name that the adapter has,
+            without the folders of this machine.
+
+    Returns:
+        `format, folder, files` (name -> `{bytes, sha256}`)`, base, new_rows`.
+
+    Raises:
+        ModelError: `model` is no adapter folder, is damaged, or is `out`.
+        DiskFullError: no space is left; `out` is untouched.
+    """
+    from langgraft.training.adapter import CONFIG, FACTS, WEIGHTS, copy_side_files, read_adapter
+
+    model, out = Path(model), Path(out)
+    facts, _ = read_adapter(model)
+    if model.resolve() == out.resolve():
+        raise ModelError(f"the export cannot replace the adapter it is made from ({model}); choose another folder")
+    name = base or (Path(facts.base).name if Path(facts.base).expanduser().exists() else facts.base)
+    with staged_folder(out) as staging:
+        shutil.copyfile(model / WEIGHTS, staging / WEIGHTS)
+        copy_side_files(model, staging)
+        write_json(staging / CONFIG, {**read_json(model / CONFIG), "base_model_name_or_path": name})
+        write_json(staging / FACTS, {**read_json(model / FACTS), "base": name})
+        write_json(staging / "tokenizer_config.json", _tokenizer_config(model))
+    rows = facts.rows - facts.first_row
+    return {"format": "adapter", "folder": str(out), "files": _inventory(out), "base": name, "new_rows": rows}
+
+
+def export_merged(model: Path, out: Path, *, base: str | None = None, dtype: str = "float32") -> dict[str, Any]:
+    """Write a hub folder of base, LoRA and new rows in one, from the adapter folder `model`.
+
+    Args:
+        base: folder, hub id, GGUF file or `package:NAME`; by default the one the adapter names.
+        dtype: float32, bfloat16 or float16.
+
+    Returns:
+        What `export_hf` returns.
+
+    Raises:
+        ModelError: `model` is no adapter folder, the base is another one, or the format is unknown.
+        DiskFullError: no space is left; `out` is untouched.
+    """
+    from langgraft.training.adapter import merge_adapter
+
+    model, out = Path(model), Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}merge-", dir=out.parent) as scratch:
+        merged = merge_adapter(model, Path(scratch) / out.name, base=base, dtype=dtype)
+        return {**export_hf(merged, out), "format": "merged"}
+
+
 def export_gguf(
     model: Path,
     out: Path,
@@ -175,6 +230,8 @@ EXPORTS: Mapping[str, str] = {
     "hf": "langgraft.exporting.formats:export_hf",
     "gguf": "langgraft.exporting.formats:export_gguf",
     "nemo-data": "langgraft.exporting.nemo:export_nemo_data",
+    "adapter": "langgraft.exporting.formats:export_adapter",
+    "merged": "langgraft.exporting.formats:export_merged",
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from langgraft.errors import ModelError, RecipeError
 from langgraft.evaluation.bpb import score
-from langgraft.exporting.formats import export_gguf, export_hf
+from langgraft.exporting.formats import export_adapter, export_gguf, export_hf
 from langgraft.exporting.gguf_pre import pre_for
 from langgraft.exporting.llamacpp import library
 from langgraft.exporting.parity import kl_divergence, token_gate, token_parity
@@ -13,9 +13,12 @@ from langgraft.exporting.parity_lines import parity_lines
 from langgraft.exporting.reload import reload_check
 from langgraft.recipe import Export, Recipe
 from langgraft.runs import Inputs
+from langgraft.stages.pretrain import lora_of, phases_of
 from langgraft.store import read_json
 from langgraft.text import language
 from langgraft.tokenizer.pretokenizer import repair, splits_at_marks
+from langgraft.training.adapter import load_adapter
+from langgraft.training.modes import no_adapter
 
 KL_TEXTS = 10
 RELOAD_TEXTS = 20
@@ -26,12 +29,17 @@ def check(section: Export, recipe: Recipe) -> None:
     """Say before anything runs what cannot work.
 
     Raises:
-        RecipeError: GGUF is asked for in no format, for a base whose tokenizer cannot be written as GGUF, or for
-            a repaired pre-tokenizer that llama.cpp lacks, and no mismatch is accepted.
+        RecipeError: an adapter is asked for that cannot hold what is trained, or GGUF in no format, for a base whose
+            tokenizer cannot be written as GGUF, or for a repaired pre-tokenizer that llama.cpp lacks where no mismatch
+            is accepted.
         InputError: there are fewer lines to check parity on than asked for.
         LanggraftError: a GGUF file is asked for, and llama-cpp-python, which proves it, is not installed.
     """
     parity_lines(section.parity_lines)
+    if "adapter" in section.to and recipe.pretrain is not None:
+        reason = no_adapter(phases_of(recipe.pretrain), lora_of(recipe.pretrain))
+        if reason is not None:
+            raise RecipeError(f"export.to has `adapter`, which holds LoRA and new rows, but {reason}; leave it out")
     if "gguf" in section.to and not section.quant:
         raise RecipeError('export.quant is empty, so there is no GGUF file to write; name formats such as ["f16"]')
     if "gguf" in section.to:
@@ -65,13 +73,16 @@ def _check_tokenizer(path: Path, section: Export, recipe: Recipe) -> None:
 
 
 def run(section: Export, inputs: Inputs, out: Path) -> dict[str, Any]:
-    """Write `out/hf` and `out/gguf`; every check becomes a gate."""
+    """Write `out/hf`, `out/adapter` and `out/gguf`; every check becomes a gate."""
     model = inputs.folders["pretrain"] / "model"
     lines = parity_lines(section.parity_lines)
     summary: dict[str, Any] = {"files": [], "parity": [], "gates": []}
     if "hf" in section.to:
         export_hf(model, out / "hf")
         summary["gates"] += _reloaded(model, out / "hf", lines, inputs)
+    if "adapter" in section.to:
+        export_adapter(inputs.folders["pretrain"] / "adapter", out / "adapter")
+        summary["gates"].append(_on_the_base(model, out / "adapter", lines, inputs))
     if "gguf" in section.to:
         accept = section.accept_mismatch
         export_gguf(model, out / "gguf", quant=tuple(section.quant), accept_mismatch=accept, name=inputs.name)
@@ -109,6 +120,22 @@ def _reloaded(model: Path, folder: Path, lines: list[str], inputs: Inputs) -> li
             "bound": "0",
         },
     ]
+
+
+def _on_the_base(model: Path, adapter: Path, lines: list[str], inputs: Inputs) -> dict[str, Any]:
+    """Load the exported adapter on the untouched base; compare its bits per byte with the model's."""
+    texts = [line for line in lines if line.strip()][:RELOAD_TEXTS]
+    inputs.log.say("export: loading the adapter on the base")
+    loaded = load_adapter(adapter, inputs.base(), merge=True)
+    rest: dict[str, Any] = {"threads": inputs.compute.threads, "device": "cpu"}
+    theirs = score(model, texts, model=loaded, **rest).bits_per_byte
+    difference = abs(theirs - score(model, texts, **rest).bits_per_byte)
+    return {
+        "name": "the adapter on the base gives the same bits per byte",
+        "passed": difference <= 1e-4,
+        "value": f"{difference:.1e} apart",
+        "bound": "1e-4",
+    }
 
 
 def _parity(

@@ -17,6 +17,7 @@ from langgraft.tokenizer.prove import check_pin
 from langgraft.training.device import choose_device
 from langgraft.training.loop import Compute, Settings, old_rows_share, train
 from langgraft.training.mixture import write_mixture
+from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.packing import pack
 from langgraft.training.replay import generate_replay
 
@@ -25,13 +26,29 @@ def check(section: Pretrain, recipe: Recipe) -> None:
     """Say before anything runs what cannot work.
 
     Raises:
-        RecipeError: batch and sequence, rates, or replay and corpus do not fit together, or the device is not there.
+        RecipeError: batch and sequence, rates, phases, or replay and corpus do not fit together, or the device is
+            not there.
     """
-    old_rows_share(_settings(section))
+    settings = _settings(section)
+    old_rows_share(settings)
+    spans(settings.phases, settings.steps)
+    check_phases(settings.phases, settings.lora)
     _check_mixture(section.mixture)
-    choose_device(recipe.compute.device)
+    check_quantization(settings.lora, choose_device(recipe.compute.device))
+    _check_modes(section, recipe)
     if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
         raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
+
+
+def _check_modes(section: Pretrain, recipe: Recipe) -> None:
+    """Refuse what would be ignored, or would train nothing."""
+    modes = [phase.mode for phase in section.phases] or [section.mode]
+    if section.phases and (section.mode != "full" or section.layers):
+        raise RecipeError("pretrain.mode and pretrain.layers are for a run of one phase; set them in pretrain.phases")
+    if "lora" not in modes and section.lora.model_fields_set:
+        raise RecipeError(f'[pretrain.lora] is for mode "lora", and this run has {", ".join(modes)}; leave it out')
+    if "new_rows" in modes and recipe.tokenizer.method == "none":
+        raise RecipeError('pretrain.mode "new_rows" trains nothing, since tokenizer.method = "none" adds no tokens')
 
 
 def _check_mixture(mixture: Mixture) -> None:
@@ -53,7 +70,10 @@ def _check_names(shares: dict[str, float], names: set[str]) -> None:
 
 
 def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
-    """Write `out/model` and `out/metrics.jsonl`; goes on from `out/checkpoints` after an interruption."""
+    """Write `out/model`, `out/metrics.jsonl`, and `out/adapter` where one can hold what was learned.
+
+    Goes on from `out/checkpoints` after an interruption.
+    """
     model = inputs.folders["surgery"] / "model"
     surgery = read_json(inputs.folders["surgery"] / MARKER)["summary"]
     check_pin(model)
@@ -71,6 +91,7 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
         old_rows=surgery["old_tokens"],
         settings=settings,
         teacher=inputs.base() if distill else None,
+        base=inputs.model.base,
         compute=Compute(
             device=inputs.compute.device,
             dtype=inputs.compute.dtype,
@@ -105,7 +126,23 @@ def _settings(section: Pretrain) -> Settings:
         decay=section.decay,
         replay_ratio=section.replay_ratio if section.replay != "none" else 0.0,
         seed=section.seed,
+        phases=phases_of(section),
+        lora=lora_of(section),
+        z_loss=section.z_loss,
+        ema_decay=section.ema_decay,
     )
+
+
+def lora_of(section: Pretrain) -> Lora:
+    """The section's options of LoRA, as the training package has them."""
+    return Lora(**{**section.lora.model_dump(), "targets": tuple(section.lora.targets)})
+
+
+def phases_of(section: Pretrain) -> tuple[Phase, ...]:
+    """The section's phases, or the one that `mode` and `layers` make."""
+    if not section.phases:
+        return (Phase(section.mode, layers=tuple(section.layers)),)
+    return tuple(Phase(phase.mode, phase.share, tuple(phase.layers)) for phase in section.phases)
 
 
 def _target(

@@ -7,7 +7,7 @@ fastest. So starts are ranked by held-out bits per byte after a short training r
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,7 @@ class _Job:
     def asked(self, init: str, options: dict[str, Any]) -> str:
         """Stands for everything that a measurement depends on, apart from the folders' content."""
         held = [list(texts) for texts in self.held.sides().values()]
-        settings = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self.settings).items()}
-        return fingerprint([init, options, settings, held, sha256_file(self.tokenizer / "tokenizer.json")])
+        return fingerprint([init, options, asdict(self.settings), held, sha256_file(self.tokenizer / "tokenizer.json")])
 
     def measure(
         self,

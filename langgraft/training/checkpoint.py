@@ -12,6 +12,7 @@ from langgraft.progress import Log
 from langgraft.store import TEMPORARY, sha256_file, staged_folder, write_json
 
 MANIFEST = "manifest.json"
+TENSORS = ("model", "optimizer", "average")  # values of a state that are tensors; the others are JSON
 
 
 def name_of(step: int) -> str:
@@ -31,7 +32,7 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
     newer = [found for found in _newest_first(folder) if _step(found) > step]
     with staged_folder(target) as staging:
         for key, value in state.items():
-            if isinstance(value, dict) and key in ("model", "optimizer"):
+            if isinstance(value, dict) and key in TENSORS:
                 # Through an open file: given a path, torch hides "no space left" in a RuntimeError.
                 with (staging / f"{key}.pt").open("wb") as file:
                     torch.save(value, file)

@@ -70,6 +70,28 @@ def load_model(folder: Path, device: torch.device) -> Any:
     return model.to(device).eval()
 
 
+def load_quantized(folder: Path, device: torch.device) -> Any:
+    """Load a model folder with its linear layers in 4 bits (NF4, double quantization), for LoRA on a frozen base.
+
+    Products run in bfloat16; embedding, head and norms stay float32. Needs CUDA and bitsandbytes: see
+    `langgraft.training.modes.check_quantization`. Not measured on a GPU yet.
+
+    Source: QLoRA, Dettmers et al. 2023 (arXiv 2305.14314).
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, quantization_config=four_bits, device_map={"": device}
+    )
+    return model.eval()
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks for the next step; elsewhere nothing happens.
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,34 @@ from torch import Tensor
 from langgraft.errors import Interrupted, RecipeError, TrainingError
 from langgraft.methods import resolve
 from langgraft.progress import Log, Progress
-from langgraft.store import TEMPORARY, atomic_write, staged_folder
+from langgraft.store import TEMPORARY, atomic_write
 from langgraft.training import checkpoint
-from langgraft.training.device import autocast, choose_device, choose_dtype, keep_freed_memory, load_model, set_threads
+from langgraft.training.device import (
+    autocast,
+    choose_device,
+    choose_dtype,
+    keep_freed_memory,
+    load_model,
+    load_quantized,
+    set_threads,
+)
+from langgraft.training.learner import Learner, Rates, describe
 from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.mixture import open_rows
+from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.packing import Packed, Row, interleave
 from langgraft.training.schedule import SCHEDULES
-from langgraft.training.trainable import OldRows, parameter_groups
 
 METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to learn and how fast. `batch_rows` rows of `length` tokens make one optimizer step."""
+    """What to learn and how fast. `batch_rows` rows of `length` tokens make one optimizer step.
+
+    `phases` say what learns, one after the other; `z_loss` is the weight of that loss (0 for none), `ema_decay` the
+    decay of a moving average of the weights that becomes the result (0 for none).
+    """
 
     steps: int
     length: int = 256
@@ -54,6 +67,10 @@ class Settings:
     minimum: float = 0.0
     replay_ratio: float = 0.25
     seed: int = 0
+    phases: tuple[Phase, ...] = (Phase(),)
+    lora: Lora = field(default_factory=Lora)
+    z_loss: float = 0.0
+    ema_decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,11 +94,15 @@ def train(
     old_rows: int,
     settings: Settings,
     teacher: Path | None = None,
+    base: str = "",
     compute: Compute | None = None,
     log: Log | None = None,
     after_step: Callable[[int, Any], None] | None = None,
 ) -> dict[str, Any]:
     """Train the model in `model_folder` on packed rows; writes `out/model`, resumable until then.
+
+    Where nothing changes but one LoRA and new rows, `out/adapter` holds just these (see adapter.py), and `out/model`
+    both merged. `base` is the name of the model that `model_folder` was extended from, for the adapter.
 
     `target` and `replay` are packed folders, the first may be a mixture; `old_rows` is the number of rows the base
     had. With a `teacher` (the base's folder; `replay` must then be packed with the base's tokenizer), replay rows
@@ -89,12 +110,12 @@ def train(
     look at the model between steps. Returns a summary with steps, tokens, seconds and the last loss.
 
     Raises:
-        RecipeError: the rates of old and new rows do not fit together, or the device is not there.
+        RecipeError: rates or phases do not fit together or to the model, or the device is not there.
         TrainingError: the loss is not a number, no checkpoint is usable, or those in `out` belong to a run with
             other settings.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written, the same call resumes.
     """
-    data = _Data(target, replay, teacher, old_rows)
+    data = _Data(target, replay, teacher, old_rows, base)
     return _Run(model_folder, out, data, settings, compute or Compute(), log or Log()).go(after_step)
 
 
@@ -121,6 +142,7 @@ class _Data:
     replay: Path | None
     teacher: Path | None
     old_rows: int
+    base: str
 
 
 class _Run:
@@ -135,23 +157,27 @@ class _Run:
         compute: Compute,
         log: Log,
     ) -> None:
-        ratio = old_rows_share(settings)
+        check_phases(settings.phases, settings.lora)
+        rates = Rates(
+            settings.learning_rate, settings.new_rows_learning_rate, old_rows_share(settings), settings.weight_decay,
+            settings.betas, settings.ema_decay,
+        )  # fmt: skip
+        parts = spans(settings.phases, settings.steps)
         set_threads(compute.threads)
         keep_freed_memory()
-        self.settings, self.compute, self.log, self.out = settings, compute, log, out
+        self.settings, self.compute, self.log, self.out, self.data = settings, compute, log, out, data
         self.model_folder = model_folder
         self.device = choose_device(compute.device)
         self.dtype = choose_dtype(compute.dtype, self.device)
-        self.model = load_model(model_folder, self.device)
-        self.loss = loss_function(self.model)
+        check_quantization(settings.lora, self.device)
+        load = load_model if settings.lora.quantize == "none" else load_quantized
+        self.model = load(model_folder, self.device)
+        self.loss = loss_function(self.model, z_loss=settings.z_loss)
         self.divergence = self._divergence(data)
-        self.model.train()
-        self.optimizer = self._optimizer()
-        self.old_rows = OldRows(self.model, data.old_rows, ratio)
+        self.learner = Learner(self.model, parts, settings.lora, rates, first_row=data.old_rows, seed=settings.seed)
         self.target = open_rows(data.target, length=settings.length, seed=settings.seed)
         self.replay = Packed(data.replay, length=settings.length, seed=settings.seed) if data.replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
-        self.warmup = max(round(settings.warmup * settings.steps), 1)
         self.step_tokens = settings.batch_rows * settings.length
         self.step = 0
         self.seconds = 0.0
@@ -163,15 +189,10 @@ class _Run:
             return None
         return divergence_function(self.model, load_model(data.teacher, self.device), rows=data.old_rows)
 
-    def _optimizer(self) -> torch.optim.AdamW:
-        groups = parameter_groups(
-            self.model,
-            learning_rate=self.settings.learning_rate,
-            new_rows_learning_rate=self.settings.new_rows_learning_rate,
-            weight_decay=self.settings.weight_decay,
-        )
-        fused = self.device.type != "mps"
-        return torch.optim.AdamW(groups, betas=self.settings.betas, eps=1e-8, fused=fused)
+    def _enter(self, number: int) -> None:
+        self.learner.enter(number)
+        if self.settings.phases != (Phase(),):
+            self.log.say(f"pretrain: {describe(self.learner)}")
 
     def go(self, after_step: Callable[[int, Any], None] | None) -> dict[str, Any]:
         """Resume, take every step that is left, write the model; returns the summary."""
@@ -180,6 +201,8 @@ class _Run:
         progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
         with _stop_requested() as stop:
             while self.step < steps:
+                if (number := self.learner.due(self.step)) != self.learner.number:
+                    self._enter(number)
                 self._advance(progress)
                 if after_step is not None:
                     after_step(self.step, self.model)
@@ -188,8 +211,8 @@ class _Run:
                     self._save()
                 if stop and not finished:
                     raise Interrupted(f"stopped at step {self.step} by {stop[0]}; run the same command to go on")
-        self._write_model()
-        return self._summary()
+        self.learner.end()
+        return self._summary(self.learner.write(self.out, self.model_folder, self.data.base))
 
     def _advance(self, progress: Progress) -> None:
         """Take one step and tell of it."""
@@ -201,6 +224,7 @@ class _Run:
         self._record(
             {
                 "step": self.step,
+                "mode": self.learner.span.phase.mode,
                 "loss": self.last_loss,
                 "gradient_norm": norm,
                 "learning_rate": rate,
@@ -228,15 +252,14 @@ class _Run:
 
     def _step(self) -> tuple[float, float, float]:
         """One optimizer step; returns mean loss in nats per token, gradient norm before clipping, body rate."""
+        span = self.learner.span
         factor = self.schedule(
-            self.step,
-            self.settings.steps,
-            warmup=self.warmup,
+            self.step - span.first,
+            span.steps,
+            warmup=max(round(self.settings.warmup * span.steps), 1),
             decay=self.settings.decay,
             minimum=self.settings.minimum,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
         # For models with dropout: what is dropped must not depend on where the run was interrupted.
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         total = 0.0
@@ -249,16 +272,14 @@ class _Run:
                     loss = self.loss(ids, positions, labels) / self.step_tokens
             loss.backward()
             total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip).item()
+        norm = self.learner.clip(self.settings.gradient_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise TrainingError(
                 f"loss {total} and gradient norm {norm} at step {self.step + 1} are not finite; nothing of this step "
                 f"was kept: lower the learning rates (now {self.settings.learning_rate:g}, "
                 f"{self.settings.new_rows_learning_rate:g}) and run again"
             )
-        with self.old_rows.held_back():
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.learner.step(factor)
         return total, norm, self.settings.learning_rate * factor
 
     def _tensor(self, rows: list[Row], name: str) -> Tensor:
@@ -271,8 +292,7 @@ class _Run:
     def _save(self) -> None:
         started = time.perf_counter()
         state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **self.learner.state(),
             "progress": {"step": self.step, "seconds": self.seconds, "loss": self.last_loss},
             "settings": asdict(self.settings),
         }
@@ -286,12 +306,14 @@ class _Run:
             TrainingError: the checkpoint belongs to a run with other settings.
         """
         (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        for half_written in self.out.glob(f"{TEMPORARY}*model-*"):
-            shutil.rmtree(half_written)
+        for name in ("model", "adapter"):
+            for half_written in self.out.glob(f"{TEMPORARY}*{name}-*"):
+                shutil.rmtree(half_written)
         found = checkpoint.load_latest(self.out / "checkpoints", self.log)
         metrics = self.out / METRICS
         if found is None:
             metrics.unlink(missing_ok=True)
+            self._enter(0)
             return
         self.step, state = found
         ours = json.loads(json.dumps(asdict(self.settings)))
@@ -301,27 +323,15 @@ class _Run:
                 f"the checkpoints in {self.out} belong to a run with other settings ({', '.join(changed)}); "
                 "use those settings, give another folder, or delete this one"
             )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._enter(self.learner.due(self.step - 1))
+        self.learner.load(state)
         self.seconds, self.last_loss = state["progress"]["seconds"], state["progress"]["loss"]
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
         kept = [line for line in lines[: self.step] if line.endswith("}")]
         atomic_write(metrics, "".join(line + "\n" for line in kept))
         self.log.say(f"pretrain: going on from step {self.step} of {self.settings.steps}")
 
-    def _write_model(self) -> None:
-        with staged_folder(self.out / "model") as staging:
-            self.model.save_pretrained(staging)
-            for file in sorted(self.model_folder.iterdir()):
-                # Configs and tokenizer travel unchanged; only the weights are new.
-                if (
-                    file.is_file()
-                    and file.suffix in (".json", ".jinja", ".model", ".txt")
-                    and "safetensors" not in file.name
-                ):
-                    shutil.copyfile(file, staging / file.name)
-
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self, adapter_bytes: int | None) -> dict[str, Any]:
         tokens = self.settings.steps * self.step_tokens
         share = self.settings.replay_ratio if self.replay else 0.0
         return {
@@ -332,6 +342,8 @@ class _Run:
             "target_bytes": round(tokens * (1 - share) * self.target.bytes_per_token),
             "replay_ratio": share,
             "last_loss": self.last_loss,
+            "modes": [phase.mode for phase in self.settings.phases],
+            "adapter_bytes": adapter_bytes,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
         }

@@ -8,30 +8,49 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+IGNORED = -100  # the label of places that are not to be predicted, as torch has it
 CHUNK = 256  # positions; 256 x 150k logits in float32 are 154 MB
 
 
-def chunked_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None) -> Tensor:
+def chunked_cross_entropy(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, *, z_loss: float = 0.0
+) -> Tensor:
     """Sum of next-token losses in nats; `hidden` is (n, width), `weight` (rows, width), `labels` (n,).
 
-    Uses torch's fused chunked loss where this torch has it, else recomputes each chunk's logits in backward.
+    Uses torch's fused chunked loss where this torch has it and there is no `z_loss` (see `cross_entropy`), else
+    recomputes each chunk's logits in backward.
     """
-    if hasattr(F, "linear_cross_entropy"):
+    if z_loss == 0.0 and hasattr(F, "linear_cross_entropy"):
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None)
         return F.linear_cross_entropy(hidden, weight, labels, linear_bias=bias, reduction="sum", options=options)
-    return recomputed_cross_entropy(hidden, weight, labels, bias)
+    return recomputed_cross_entropy(hidden, weight, labels, bias, z_loss=z_loss)
 
 
-def recomputed_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None) -> Tensor:
+def recomputed_cross_entropy(
+    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, *, z_loss: float = 0.0
+) -> Tensor:
     """The same sum with plain operations: one chunk of logits alive at a time."""
 
     def part(rows: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(F.linear(rows, weight, bias).float(), targets, reduction="sum")
+        return cross_entropy(F.linear(rows, weight, bias).float(), targets, z_loss=z_loss)
 
     total = hidden.new_zeros((), dtype=torch.float32)
     for rows, targets in zip(hidden.split(CHUNK), labels.split(CHUNK), strict=True):
         total = total + checkpoint(part, rows, targets, use_reentrant=False)
     return total
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, z_loss: float = 0.0) -> Tensor:
+    """Sum of losses of float32 `logits` (n, rows). `z_loss` times the squared log of the softmax's sum joins the
+    gradient, and holds logits near zero; the value stays the cross entropy, so that figures can be compared.
+
+    Source: Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), with 1e-4.
+    """
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    if z_loss == 0.0:
+        return loss
+    z = z_loss * logits.logsumexp(dim=-1).square()[labels != IGNORED].sum()
+    return loss + z - z.detach()
 
 
 def logits_are_plain(model: Any) -> bool:
@@ -57,7 +76,7 @@ def logits_are_plain(model: Any) -> bool:
     return torch.equal(seen[0], seen[1]) and torch.equal(seen[2].float(), logits.float())
 
 
-def loss_function(model: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def loss_function(model: Any, *, z_loss: float = 0.0) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return `f(ids, positions, labels) -> summed loss in nats`; all three have shape (rows, length).
 
     Hidden states go straight into the chunked loss when the model's logits are nothing but its head applied
@@ -66,10 +85,11 @@ def loss_function(model: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     body, head = _body_and_head(model)
 
     def from_states(ids: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-        return chunked_cross_entropy(body(ids, positions), head.weight, labels.flatten(), head.bias)  # type: ignore[attr-defined]
+        states, weight, bias = body(ids, positions), head.weight, head.bias  # type: ignore[attr-defined]
+        return chunked_cross_entropy(states, weight, labels.flatten(), bias, z_loss=z_loss)
 
     def from_logits(ids: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(body(ids, positions).float(), labels.flatten(), reduction="sum")
+        return cross_entropy(body(ids, positions).float(), labels.flatten(), z_loss=z_loss)
 
     return from_states if hasattr(head, "weight") else from_logits
 

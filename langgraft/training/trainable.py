@@ -1,9 +1,12 @@
-"""Which parameters learn, and how fast: body, new rows, old rows.
+"""How fast parameters learn: body, new rows, old rows. Which ones learn at all is a mode's choice (modes.py).
 
 Embedding and head rows of new tokens want a high rate, old rows a low one (see TRAPS 16 in the design notes:
 one rate for both is the usual recipe and the usual forgetting). Adam's step does not depend on the size of
 the gradient, so a low rate for old rows cannot be had by scaling their gradient: the whole matrix steps at
 the new rows' rate, and old rows are then moved back to the wanted fraction of their step.
+
+Where old rows must not move at all, the optimizer gets the new rows alone, as parameters that share the matrix's
+memory: neither a gradient, nor weight decay, nor Adam's state can then reach an old row.
 """
 
 import contextlib
@@ -23,22 +26,57 @@ def token_matrices(model: Any) -> list[nn.Parameter]:
     return found
 
 
-def parameter_groups(
-    model: Any, *, learning_rate: float, new_rows_learning_rate: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Groups for AdamW, each with its `peak` rate; no decay on embeddings, norms and biases.
+def row_parameters(model: Any) -> list[nn.Parameter]:
+    """All that has one row per token: `token_matrices`, and the head's bias where it has one."""
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    return [*token_matrices(model), *([bias] if bias is not None else [])]
 
-    Embeddings of positions (GPT-2) are body, without decay.
+
+class NewRows:
+    """The rows from `first` on of all `row_parameters`, as parameters `parts` that share the matrices' memory."""
+
+    def __init__(self, model: Any, first: int) -> None:
+        self.first = first
+        self.whole = row_parameters(model)
+        self.parts = [nn.Parameter(matrix.detach()[first:]) for matrix in self.whole]
+
+    def take_gradients(self) -> None:
+        """Hand the new rows' part of each gradient to the parts; the gradients of old rows go nowhere."""
+        for matrix, part in zip(self.whole, self.parts, strict=True):
+            part.grad = None if matrix.grad is None else matrix.grad[self.first :]
+            matrix.grad = None
+
+
+def trained_parameters(model: Any, new_rows: NewRows | None = None) -> list[nn.Parameter]:
+    """What the optimizer moves, in the model's order; of `new_rows`, the parts in place of the matrices."""
+    parts: dict[int, nn.Parameter] = {}
+    if new_rows is not None:
+        parts = {id(whole): part for whole, part in zip(new_rows.whole, new_rows.parts, strict=True)}
+    return [parts.get(id(p), p) for p in model.parameters() if p.requires_grad]
+
+
+def parameter_groups(
+    model: Any,
+    *,
+    learning_rate: float,
+    new_rows_learning_rate: float,
+    weight_decay: float,
+    new_rows: NewRows | None = None,
+) -> list[dict[str, Any]]:
+    """Groups for AdamW of what requires gradients, each with its `peak` rate; no decay on embeddings, norms, biases.
+
+    Embeddings of positions (GPT-2) are body, without decay. With `new_rows`, only those rows of the token matrices.
     """
-    rows = {id(p) for p in token_matrices(model)}
+    rows = new_rows.parts if new_rows is not None else [p for p in token_matrices(model) if p.requires_grad]
+    own = {id(p) for p in rows}
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    body = [p for p in model.parameters() if id(p) not in rows]
+    body = [p for p in trained_parameters(model, new_rows) if id(p) not in own]
     matrices = [p for p in body if p.dim() >= 2 and id(p) not in tables]
     rest = [p for p in body if p.dim() < 2 or id(p) in tables]
     groups = [
         {"params": matrices, "peak": learning_rate, "weight_decay": weight_decay},
         {"params": rest, "peak": learning_rate, "weight_decay": 0.0},
-        {"params": token_matrices(model), "peak": new_rows_learning_rate, "weight_decay": 0.0},
+        {"params": rows, "peak": new_rows_learning_rate, "weight_decay": 0.0},
     ]
     return [{**group, "lr": group["peak"]} for group in groups if group["params"]]
 

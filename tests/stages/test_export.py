@@ -3,16 +3,20 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from command import Finished, langgraft
 from pico import pico_recipe
 
 from langgraft.errors import RecipeError
 from langgraft.exporting import llamacpp
+from langgraft.progress import Log
 from langgraft.recipe import load_recipe
 from langgraft.stages import export as stage
+from langgraft.training.device import load_model
 
 
 def gates(finished: Finished) -> dict[str, bool]:
@@ -40,6 +44,19 @@ def test_a_folder_that_reloads_otherwise_fails_its_gate(
         "plain transformers gives the same bits per byte": False,
         "AutoTokenizer gives the ids of tokenizer.json": False,
     }
+
+
+def test_an_adapter_that_gives_other_figures_fails_its_gate(pico: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pico base in place of the trained model: the adapter loads as something else."""
+    other = load_model(pico, torch.device("cpu"))
+    with torch.no_grad():
+        other.model.layers[0].mlp.up_proj.weight.mul_(3)
+    monkeypatch.setattr(stage, "load_adapter", lambda *_, **__: other)
+    inputs: Any = SimpleNamespace(base=lambda: pico, log=Log(quiet=True), compute=SimpleNamespace(threads=1))
+    gate = stage._on_the_base(pico, pico, ["The quick brown fox.", "It rains."], inputs)
+    assert not gate["passed"]
+    monkeypatch.setattr(stage, "load_adapter", lambda *_, **__: load_model(pico, torch.device("cpu")))
+    assert stage._on_the_base(pico, pico, ["The quick brown fox.", "It rains."], inputs)["passed"]
 
 
 def test_a_gguf_file_that_tokenizes_otherwise_fails_its_gate(

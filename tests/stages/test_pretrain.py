@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from command import Finished
+from command import Finished, langgraft
+from pico import pico_recipe
 
 from langgraft.errors import RecipeError
-from langgraft.recipe import Pretrain, Recipe
+from langgraft.recipe import Pretrain, Recipe, load_recipe
 from langgraft.stages import pretrain as stage
 from langgraft.stages.pretrain import _check_names, _settings
+from langgraft.training.modes import Lora, Phase
 
 
 def test_budget_is_rounded_up_to_whole_steps() -> None:
@@ -30,11 +32,78 @@ def test_budget_is_rounded_up_to_whole_steps() -> None:
         ("decay", 0.7),
         ("replay_ratio", 0.7),
         ("seed", 7),
+        ("z_loss", 0.7),
+        ("ema_decay", 0.7),
     ],
 )
 def test_fields_reach_the_loop(field: str, value: object) -> None:
     assert getattr(_settings(Pretrain(**{field: value})), field) == value
     assert getattr(_settings(Pretrain()), field) != value
+
+
+def recipe_with(tmp_path: Path, *settings: str) -> Recipe:
+    return load_recipe(pico_recipe(tmp_path, tmp_path), settings)
+
+
+def test_modes_reach_the_loop(tmp_path: Path) -> None:
+    assert _settings(Pretrain()).phases == (Phase("full"),)
+    assert _settings(Pretrain(mode="full", layers=[0, -1])).phases == (Phase("full", layers=(0, -1)),)
+    options = ["rank=4", "alpha=5", "dropout=0.5", 'targets=["q_proj"]', 'rows="all"', 'quantize="nf4"']
+    recipe = recipe_with(tmp_path, "pretrain.mode=lora", *(f"pretrain.lora.{option}" for option in options))
+    assert recipe.pretrain is not None
+    assert _settings(recipe.pretrain).lora == Lora(4, 5, 0.5, ("q_proj",), "all", "nf4")
+    phases = '[{mode = "new_rows", share = 0.25}, {mode = "full", share = 0.75, layers = [1]}]'
+    recipe = recipe_with(tmp_path, f"pretrain.phases={phases}")
+    assert recipe.pretrain is not None
+    assert _settings(recipe.pretrain).phases == (Phase("new_rows", 0.25), Phase("full", 0.75, (1,)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (['pretrain.phases=[{mode = "full", share = 1}]', "pretrain.mode=lora"], "are for a run of one phase"),
+        (['pretrain.phases=[{mode = "full", share = 0.5}]'], r"pretrain\.phases add up to 0\.5"),
+        (["pretrain.lora.rank=4"], r'\[pretrain\.lora\] is for mode "lora", and this run has full; leave it out'),
+        (["pretrain.mode=new_rows", "tokenizer.method=none"], 'mode "new_rows" trains nothing'),
+        (["pretrain.mode=embeddings", "pretrain.layers=[1]"], "no layer learns in mode `embeddings`"),
+        (["pretrain.mode=lora", "pretrain.lora.quantize=nf4", "compute.device=cpu"], "needs a CUDA device"),
+    ],
+)
+def test_modes_that_do_not_fit_are_refused_before_anything_runs(
+    settings: list[str], sentence: str, tmp_path: Path
+) -> None:
+    recipe = recipe_with(tmp_path, *settings)
+    assert recipe.pretrain is not None
+    with pytest.raises(RecipeError, match=sentence):
+        stage.check(recipe.pretrain, recipe)
+
+
+def test_an_adapter_from_the_recipe(finished: Finished, tmp_path: Path) -> None:
+    """`mode = "lora"` and `export.to = ["adapter"]`, by the real command; its gates are in the report."""
+    copy = finished.copy(tmp_path, without=("pretrain", "evaluate", "export"))
+    lora = ["pretrain.mode=lora", "pretrain.lora.rank=2", "pretrain.tokens=256", 'export.to=["adapter"]']
+    given = [part for setting in (*lora, "evaluate.gates.source_loss=9.0") for part in ("--set", setting)]
+    done = copy.again(*given)
+    assert done.code == 0, done.err
+    report = json.loads((copy.run / "report.json").read_text(encoding="utf-8"))
+    assert report["training"]["modes"] == ["lora"]
+    assert report["training"]["adapter_bytes"] > 0
+    gate = next(gate for gate in report["gates"] if gate["name"].startswith("the adapter on the base"))
+    assert gate["passed"]
+    adapter = copy.stage("export") / "adapter"
+    base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert base == "base"  # of the folder's path only the name
+    merged = tmp_path / "merged"
+    given = ["--model", adapter, "--to", "merged", "--base", finished.recipe.parent.parent / "base", "-o", merged]
+    done = langgraft("export", *given)
+    assert done.code == 0, done.err
+    assert (merged / "model.safetensors").is_file()
+    done = langgraft("export", "--model", merged, "--to", "hf", "--base", "owner/model", "-o", tmp_path / "hf")
+    assert done.code == 2
+    assert "export `hf` has no option `base`" in done.sentence()
+    done = copy.again(*[x for s in ("pretrain.mode=embeddings", 'export.to=["adapter"]') for x in ("--set", s)])
+    assert done.code == 2
+    assert "export.to has `adapter`, which holds LoRA and new rows, but mode `embeddings` changes" in done.sentence()
 
 
 def test_no_replay_has_ratio_zero() -> None:

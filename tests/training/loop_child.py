@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from langgraft.progress import Log
-from langgraft.training import checkpoint, loop
+from langgraft.training import checkpoint, learner, loop
 from langgraft.training.loop import Compute, Settings, train
+from langgraft.training.modes import Lora, Phase
 
 
 def kill(*_: Any) -> None:
@@ -60,7 +61,14 @@ def plan_crash(kind: str, number: int) -> None:
         else:
             Path.rename = renaming  # type: ignore[method-assign, assignment]
     if kind == "model":
-        loop.shutil.copyfile = kill  # type: ignore[attr-defined]
+        learner.shutil.copyfile = kill  # type: ignore[attr-defined]
+
+
+def settings_of(values: dict[str, Any]) -> Settings:
+    """Settings from their JSON."""
+    phases = tuple(Phase(**{**phase, "layers": tuple(phase["layers"])}) for phase in values["phases"])
+    lora = Lora(**{**values["lora"], "targets": tuple(values["lora"]["targets"])})
+    return Settings(**{**values, "betas": tuple(values["betas"]), "phases": phases, "lora": lora})
 
 
 def main() -> None:
@@ -68,14 +76,13 @@ def main() -> None:
     if job["crash"]:
         kind, _, number = job["crash"].partition(" ")
         plan_crash(kind, int(number or 0))
-    job["settings"]["betas"] = tuple(job["settings"]["betas"])
     summary = train(
         Path(job["model"]),
         Path(job["out"]),
         target=Path(job["target"]),
         replay=Path(job["replay"]),
         old_rows=job["old_rows"],
-        settings=Settings(**job["settings"]),
+        settings=settings_of(job["settings"]),
         compute=Compute(**job["compute"]),
         log=Log(quiet=True),
     )

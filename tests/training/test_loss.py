@@ -40,10 +40,48 @@ def test_value_and_gradients_are_those_of_plain_cross_entropy(function: Any, n: 
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_z_loss_is_in_the_gradient_and_not_in_the_figure(bias: bool) -> None:
+    labels = torch.randint(0, 90, (CHUNK + 9,), generator=torch.Generator().manual_seed(2))
+    labels[::7] = -100
+    ours, plain = tensors(len(labels), bias), tensors(len(labels), bias)
+    value = chunked_cross_entropy(ours[0], ours[1], labels, ours[2] if bias else None, z_loss=0.1)
+    logits = F.linear(plain[0], plain[1], plain[2] if bias else None)
+    expected = F.cross_entropy(logits, labels, reduction="sum")
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-4)
+    value.backward()
+    (expected + 0.1 * (logits.exp().sum(dim=-1).log()[labels != -100] ** 2).sum()).backward()
+    for mine, theirs in zip(ours, plain, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_with_more_than_a_head_has_z_loss_too() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, **HEADS))
+    ids = torch.arange(20)[None]
+    rest = torch.arange(20)[None], torch.arange(20)[None]
+    plain, z = loss_function(model)(ids, *rest), loss_function(model, z_loss=1.0)(ids, *rest)
+    torch.testing.assert_close(plain, z, rtol=1e-5, atol=1e-4)
+    forward = model.forward
+    model.forward = lambda **given: _scaled(forward(**given))
+    assert not logits_are_plain(model)
+    found = [loss_function(model, z_loss=weight)(ids, *rest) for weight in (0.0, 1.0)]
+    torch.testing.assert_close(*found)
+    grads = [torch.autograd.grad(value, model.lm_head.weight)[0] for value in found]
+    assert not torch.allclose(*grads)
+
+
+def _scaled(output: Any) -> Any:
+    output.logits = output.logits * 0.5
+    return output
+
+
 def test_without_the_fused_loss_chunks_are_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
     real = module.recomputed_cross_entropy
-    monkeypatch.setattr(module, "recomputed_cross_entropy", lambda *a: called.append(1) or real(*a))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(module, "recomputed_cross_entropy", lambda *a, **o: called.append(1) or real(*a, **o))  # type: ignore[func-returns-value]
     monkeypatch.delattr(F, "linear_cross_entropy", raising=False)
     hidden, weight = tensors(5, False)
     assert torch.isfinite(chunked_cross_entropy(hidden, weight, torch.zeros(5, dtype=torch.long)))

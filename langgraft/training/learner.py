@@ -1,0 +1,175 @@
+"""The model in training: what learns in which phase, its optimizer, what a checkpoint holds, and what is written."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from langgraft.errors import RecipeError, TrainingError
+from langgraft.store import staged_folder
+from langgraft.training.adapter import load_adapter, write_adapter
+from langgraft.training.average import Average
+from langgraft.training.modes import Lora, Phase, Selected, Span, no_adapter, select
+from langgraft.training.trainable import NewRows, OldRows, parameter_groups, row_parameters, trained_parameters
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast the optimizer moves what learns; old rows take `old_rows_share` of the new rows' step."""
+
+    learning_rate: float
+    new_rows_learning_rate: float
+    old_rows_share: float
+    weight_decay: float
+    betas: tuple[float, float]
+    ema_decay: float
+
+
+class Learner:
+    """A model whose phases learn one after the other; ids from `first_row` on are new."""
+
+    optimizer: torch.optim.AdamW
+    parameters: list[nn.Parameter]
+    average: Average | None = None
+
+    def __init__(self, model: Any, spans: list[Span], lora: Lora, rates: Rates, *, first_row: int, seed: int) -> None:
+        self.model, self.spans, self.lora, self.rates = model, spans, lora, rates
+        self.first_row, self.seed = first_row, seed
+        self.number = -1
+        self.selected = Selected("none")
+
+    @property
+    def span(self) -> Span:
+        """The phase in training, with its place in the run."""
+        return self.spans[self.number]
+
+    def due(self, step: int) -> int:
+        """The number of the phase that `step` belongs to."""
+        return max(number for number, span in enumerate(self.spans) if span.first <= step)
+
+    def enter(self, number: int) -> None:
+        """Begin a phase with a fresh optimizer; the phase before it ends, and LoRA is folded into the weights.
+
+        Raises:
+            RecipeError: there would be nothing to train, or layers or targets are not there.
+        """
+        self.end()
+        self._merge()
+        self.number, rates = number, self.rates
+        torch.manual_seed(self.seed * 1_000_003 + self.span.first)  # LoRA starts with random numbers
+        self.selected = select(self.model, self.span.phase, self.lora)
+        self.model.train()
+        rows = self.selected.rows
+        self.new_rows = NewRows(self.model, self.first_row) if rows == "new" else None
+        self.old_rows = OldRows(self.model, self.first_row, rates.old_rows_share if rows == "all" else 1.0)
+        self.parameters = trained_parameters(self.model, self.new_rows)
+        if self.trained == 0:
+            raise RecipeError(f"mode `{self.span.phase.mode}` trains nothing: the model has no rows for new tokens")
+        groups = parameter_groups(
+            self.model,
+            learning_rate=rates.learning_rate,
+            new_rows_learning_rate=rates.new_rows_learning_rate,
+            weight_decay=rates.weight_decay,
+            new_rows=self.new_rows,
+        )
+        fused = self.model.device.type != "mps"
+        self.optimizer = torch.optim.AdamW(groups, betas=rates.betas, eps=1e-8, fused=fused)
+        self.average = Average(self.parameters, rates.ema_decay) if rates.ema_decay else None
+
+    @property
+    def trained(self) -> int:
+        """How many numbers learn in this phase."""
+        return sum(p.numel() for p in self.parameters)
+
+    def clip(self, limit: float) -> Tensor:
+        """Take the gradients of what learns, and scale them to a norm of at most `limit`; returns the norm before."""
+        if self.new_rows is not None:
+            self.new_rows.take_gradients()
+        return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+
+    def step(self, factor: float) -> None:
+        """Move the weights, at `factor` of the peak rates, and forget the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        with self.old_rows.held_back():
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
+
+    def end(self) -> None:
+        """End the phase: its average, if there is one, becomes the weights."""
+        if self.average is not None:
+            self.average.apply()
+            self.average = None
+
+    def _merge(self) -> None:
+        if self.selected.wrapper is not None:
+            self.selected.wrapper.merge_and_unload()
+            self.selected = Selected("none")
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint needs: optimizer, average, and the tensors that may differ from the model's folder."""
+        found: dict[str, dict[str, Any]] = {"model": self._moved(), "optimizer": self.optimizer.state_dict()}
+        return {**found, "average": self.average.state_dict()} if self.average is not None else found
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint of the phase that was entered.
+
+        Raises:
+            TrainingError: it holds other weights than this phase moves.
+        """
+        if set(state["model"]) != set(self._moved()):
+            raise TrainingError(
+                f"the checkpoint holds other weights than mode `{self.span.phase.mode}` trains; give another folder"
+            )
+        self.model.load_state_dict(state["model"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def _moved(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.model.state_dict()
+        past = [span.phase.mode for span in self.spans[: self.number]]
+        if "full" in (*past, self.span.phase.mode) or "lora" in past:
+            return state
+        rows = {id(p) for p in row_parameters(self.model)}
+        names = {name for name, p in self.model.named_parameters() if id(p) in rows}
+        return {name: tensor for name, tensor in state.items() if name in names or ".lora_" in name}
+
+    def write(self, out: Path, source: Path, base: str) -> int | None:
+        """Write `out/model`, and `out/adapter` where one can hold what was learned; returns the adapter's bytes.
+
+        `source` is the folder that training started from, `base` the name of what that was extended from.
+        """
+        folder, size = out / "adapter", None
+        if no_adapter([span.phase for span in self.spans], self.lora) is None:
+            write_adapter(folder, self.model, self.selected.wrapper, first_row=self.first_row, source=source, base=base)
+            size = sum(file.stat().st_size for file in folder.iterdir())
+        if self.lora.quantize != "none":
+            self.model, self.selected = load_adapter(folder, source, merge=True), Selected("none")  # not into 4 bits
+        self._merge()
+        with staged_folder(out / "model") as staging:
+            self.model.save_pretrained(staging)
+            for file in sorted(source.iterdir()):
+                # Configs and tokenizer travel unchanged; only the weights are new.
+                if (
+                    file.is_file()
+                    and file.suffix in (".json", ".jinja", ".model", ".txt")
+                    and "safetensors" not in file.name
+                ):
+                    shutil.copyfile(file, staging / file.name)
+        return size
+
+
+def describe(learner: Learner) -> str:
+    """One line on the phase that begins, for people."""
+    phase: Phase = learner.span.phase
+    whole = sum(p.numel() for p in learner.model.parameters())
+    return (
+        f"phase {learner.number + 1} of {len(learner.spans)}, mode {phase.mode}, {learner.span.steps:,} steps; "
+        f"{learner.trained:,} of {whole:,} parameters learn"
+    )
