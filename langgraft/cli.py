@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from langgraft import cli_serving
 from langgraft.errors import LanggraftError, RecipeError
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
@@ -441,6 +442,12 @@ def export(
         _judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
     else:
         _judged(export_command(model, out, to, quant, accept_mismatch), as_json)
+
+
+app.command()(cli_serving.serve)
+app.command()(cli_serving.compare)
+app.command()(cli_serving.chat)
+app.command()(cli_serving.infer)
 
 
 def _judged(result: dict[str, Any], as_json: bool) -> None:
