@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from langgraft.errors import InputError
-from langgraft.serving.generate import chat_prompt, generate, text_prompt
+from langgraft.serving.generate import chat_prompt, generate, text_of, text_prompt
 from langgraft.serving.models import LanguageModel
 from langgraft.serving.sampling import Sampling
 from langgraft.serving.template import Message
@@ -227,7 +227,7 @@ def _reset(conversation: Conversation, _rest: str) -> None:
 def _show(conversation: Conversation, _rest: str) -> None:
     _note(_settings(conversation.sampling))
     ids = conversation.prompt() if conversation.said else []
-    _note("".join(map(conversation.model.name_of, ids)) or "nothing was said yet")
+    _note(text_of(conversation.model, ids) or "nothing was said yet")
 
 
 def _save(conversation: Conversation, rest: str) -> None:

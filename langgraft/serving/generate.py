@@ -59,6 +59,11 @@ def text_prompt(model: LanguageModel, text: str) -> list[int]:
     return model.encode(text) or list(model.first)
 
 
+def text_of(model: LanguageModel, ids: Sequence[int]) -> str:
+    """Ids as text, special tokens by their names."""
+    return b"".join(model.bytes_of(i) or model.name_of(i).encode() for i in ids).decode("utf-8", "replace")
+
+
 def check_room(model: LanguageModel, prompt: Sequence[int]) -> None:
     """Check that a prompt leaves room for an answer.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from langgraft.errors import LanggraftError
-from langgraft.serving.generate import Piece, generate, scored
+from langgraft.serving.generate import Piece, generate, scored, text_of
 from langgraft.serving.models import LanguageModel, shared
 from langgraft.serving.sampling import Sampling
 
@@ -111,9 +111,6 @@ class Worker:
 def _pieces(model: LanguageModel, job: Job, slot: int) -> Iterator[Piece]:
     if job.echo:
         top = job.sampling.logprobs
-        if top is None:
-            yield Piece("".join(map(model.name_of, job.prompt)))
-        else:
-            tokens = scored(model, job.prompt, top, slot=slot)
-            yield Piece("".join(token.name for token in tokens), tuple(tokens))
+        tokens = () if top is None else tuple(scored(model, job.prompt, top, slot=slot))
+        yield Piece(text_of(model, job.prompt), tokens)
     yield from generate(model, job.prompt, job.sampling, slot=slot, chat=job.chat)
