@@ -148,7 +148,8 @@ def main() -> None:
     rows = [load(model, options.clients, options.seconds) for model in options.models]
     table = [
         f"{options.clients} clients for {options.seconds:.0f} seconds, {TOKENS} tokens an answer, half of them "
-        f"streamed; {os.cpu_count()} cores; {date.today().isoformat()}. Memory after a tenth, half and all of the time.",
+        f"streamed; {os.cpu_count()} cores; {date.today().isoformat()}. "
+        "Memory after a tenth, half and all of the time.",
         "",
         "| model | answers | hung up | malformed, refused | errors | tokens/s | median | 95% within "
         "| memory: start | middle | end |",

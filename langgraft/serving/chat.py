@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from langgraft.errors import InputError
 from langgraft.serving.generate import chat_prompt, generate, text_of, text_prompt
@@ -104,7 +105,7 @@ class Conversation:
         if name not in kinds:
             raise InputError(f"there is no setting `{name}`; there is {', '.join(kinds)}")
         try:
-            number = float(value) if kinds[name] in (float, "float") else int(value)
+            number: Any = float(value) if kinds[name] in (float, "float") else int(value)
         except ValueError as error:
             raise InputError(f"{name} needs a number, not `{value}`") from error
         self.sampling = replace(self.sampling, **{name: number})

@@ -150,12 +150,12 @@ def _crop(cache: Any, keep: int) -> tuple[int, Any]:
 
 def _ids_of_ends(folder: Path, tokenizer: Any, added: dict[int, Any], eos: str | None) -> list[int]:
     """Ids that end a text: those the configs name, the tokenizer's eos, and the usual ends of a turn."""
-    found: list[int] = []
+    found: list[int | None] = []
     for name in ("config.json", "generation_config.json"):
         if (folder / name).is_file():
             value = read_json(folder / name).get("eos_token_id")
             found += value if isinstance(value, list) else [value]
     by_text = {token["content"]: i for i, token in added.items() if token["special"]}
-    found += [by_text.get(text) for text in _TURN_ENDS]  # type: ignore[misc]
+    found += [by_text.get(text) for text in _TURN_ENDS]
     found.append(tokenizer.token_to_id(eos) if eos else None)
     return [i for i in found if i is not None]

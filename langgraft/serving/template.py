@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from langgraft.errors import InputError
 from langgraft.store import read_json
@@ -37,9 +38,8 @@ def render(template: str | None, messages: Sequence[Message], special: dict[str,
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        texts, _ = render_jinja_template(
-            [list(messages)], chat_template=template, add_generation_prompt=True, **special
-        )
+        options: dict[str, Any] = {"chat_template": template, "add_generation_prompt": True, **special}
+        texts = render_jinja_template([list(messages)], **options)[0]
     except (TemplateError, TypeError, ValueError) as error:
         raise InputError(f"the model's chat template refuses this conversation: {error}") from error
     return str(texts[0])

@@ -61,7 +61,7 @@ def test_names_cannot_break_out_of_the_page(writer: Path) -> None:
 
 
 @pytest.fixture
-def compared(writer: Path, tmp_path: Path) -> Iterator[str]:
+def compared(writer: Path) -> Iterator[str]:
     """The address of `langgraft compare` in a process of its own, which must end well on Ctrl-C."""
     command = [sys.executable, "-m", "langgraft.cli", "compare", f"base={writer}", f"adapted={writer}"]
     command += ["--language", "fa", "--prompt", "The quick brown", "--port", "0"]
