@@ -83,6 +83,8 @@ def serve(
     from langgraft.serving.server import LOOPBACK, Limits, application
     from langgraft.serving.worker import Worker
 
+    if api_key is not None and not api_key.strip():
+        raise InputError("the API key is empty; give one, or none at all")
     log, bounds = log or Log(), Limits(**(limits or {}))
     paths = named(models)
     listening = bind(host, port)  # before the models: a taken port should not cost a minute of loading

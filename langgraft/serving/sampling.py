@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+COLD = 1e-5  # below it, only rounding would separate the likeliest token from chance
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to choose tokens and when to stop; the names are those of the OpenAI and transformers interfaces.
 
-    `temperature` 0 takes the likeliest token. `logprobs` n records each token's log-probability and its n likeliest
+    `temperature` 0 (or below `COLD`) takes the likeliest token. `logprobs` n records each token's log-probability and its n likeliest
     rivals, as the model gives them: before temperature, penalties and cuts.
     """
 
@@ -69,7 +72,7 @@ class Sampler:
 
         chosen = self._sampling
         scores = self._penalised(logits)
-        if chosen.temperature == 0:
+        if chosen.temperature < COLD:
             token = int(np.argmax(scores))
         else:
             ids, shares = self._candidates(scores / chosen.temperature)

@@ -301,6 +301,10 @@ class _Exchange:
             yield index, said
             left -= said.finish is not None
 
+    def echoed(self) -> int:
+        """Tokens among those that come which are the prompts' own."""
+        return sum(len(job.prompt) for job in self.jobs if job.echo and job.sampling.logprobs is not None)
+
     def cancel(self) -> None:
         """Nobody waits any more; finished jobs do not mind."""
         for job in self.jobs:
@@ -332,14 +336,12 @@ async def _collect(exchange: _Exchange, shape: Shape, read: int) -> dict[str, An
         texts[index] += piece.text
         tokens[index] += piece.tokens
         finishes[index] = piece.finish or finishes[index]
-    echoed = sum(len(job.prompt) for job in exchange.jobs if job.echo and shape.logprobs)
-    written = sum(map(len, tokens)) - echoed
-    return {**shape.whole(texts, tokens, finishes), "usage": usage(read, written)}
+    return {**shape.whole(texts, tokens, finishes), "usage": usage(read, sum(map(len, tokens)) - exchange.echoed())}
 
 
 async def _lines(exchange: _Exchange, shape: Shape, read: int | None) -> AsyncIterator[str]:
     """The answer as server-sent events; tokens whose text is held back come with the text that follows."""
-    count, written = len(exchange.jobs), 0
+    count, written = len(exchange.jobs), -exchange.echoed()
     waiting, offsets = [list[Token]() for _ in range(count)], [0] * count
     try:
         for index in range(count if shape.chat else 0):
@@ -365,4 +367,8 @@ async def _lines(exchange: _Exchange, shape: Shape, read: int | None) -> AsyncIt
 
 
 def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    text = json.dumps(value, ensure_ascii=False)
+    # Some clients take these for ends of lines, which the format does not.
+    for char in "\x85\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return f"data: {text}\n\n"

@@ -14,7 +14,8 @@ class TextStream:
 
     A byte-level token may end inside a character, a character may get a vowel sign from the next token (Unicode
     extended grapheme clusters, UAX #29), and a stop string may be spread over tokens. Joined, what `feed` and
-    `finish` return is the text before the first stop string; bytes that are no UTF-8 become U+FFFD.
+    `finish` return is the text before the first stop string; bytes that are no UTF-8 become U+FFFD, and half
+    a character at the very end, where the limit cut it, is left out.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -28,8 +29,8 @@ class TextStream:
         return self._take(self._decoder.decode(data), last=False)
 
     def finish(self) -> str:
-        """What is left at the end of generation."""
-        return self._take(self._decoder.decode(b"", final=True), last=True)
+        """What is left at the end of generation; the first bytes of a character that did not come are dropped."""
+        return self._take("", last=True)
 
     def _take(self, text: str, *, last: bool) -> str:
         if self.stopped is not None:

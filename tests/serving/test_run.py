@@ -41,6 +41,7 @@ def test_a_port_that_is_taken_is_told_before_models_are_loaded(tmp_path: Path) -
         assert done.code == 2
         assert f"port {port} cannot be used" in done.sentence()
     assert "two models" in langgraft("compare", "one").sentence()
+    assert "API key is empty" in langgraft("serve", "one", "--api-key", " ").sentence()
     assert "klingon" in langgraft("compare", "one", "two", "--language", "klingon").sentence()
 
 

@@ -144,6 +144,14 @@ def test_streams_hold_whole_graphemes_only(address: str, name: str) -> None:
     assert lines[-2:] == ["data: [DONE]", ""]
 
 
+def test_events_are_lines_for_every_client() -> None:
+    from langgraft.serving.server import _event
+
+    event = _event({"text": "a\x85b\u2028c\u2029d\n香港"})
+    assert event.splitlines() == [event.strip(), ""]
+    assert json.loads(event[6:]) == {"text": "a\x85b\u2028c\u2029d\n香港"}
+
+
 BAD: dict[str, tuple[Any, int, str]] = {
     "no JSON": (b"{", 400, "no JSON"),
     "no UTF-8": (b'"\xff"', 400, "no JSON"),

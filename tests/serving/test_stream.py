@@ -1,5 +1,7 @@
 """What is streamed: whole characters, whole graphemes, nothing of a stop string, and nothing lost."""
 
+import codecs
+
 import pytest
 import regex
 from hypothesis import example, given, settings
@@ -46,7 +48,13 @@ def test_pieces_are_whole_graphemes_and_together_the_text(text: str, cuts: list[
 
 @given(st.binary(max_size=60), CUTS)
 def test_bytes_that_are_no_text_neither_fail_nor_hold_the_stream(data: bytes, cuts: list[int]) -> None:
-    assert "".join(shown(data, cuts)) == data.decode("utf-8", "replace")
+    # Without `final`, the decoder keeps the start of a character that may still come.
+    assert "".join(shown(data, cuts)) == codecs.getincrementaldecoder("utf-8")("replace").decode(data)
+
+
+def test_half_a_character_at_the_limit_is_left_out() -> None:
+    assert shown("位他們".encode()[:-1], [2])[-1] == "他"
+    assert shown("位他們".encode()[:-1] + b"!", [2])[-1] == "!"
 
 
 @given(st.text("ab", max_size=30), CUTS, st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3))
