@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraft.errors import ModelError
 from langgraft.exporting.llamacpp import open_gguf
-from langgraft.serving.models import shared
+from langgraft.serving.model import shared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ LONGEST_DEFAULT = 4096  # tokens of context where nobody asked for more: memory 
 
 
 class GgufModel:
-    """See `langgraft.serving.models.LanguageModel`."""
+    """See `langgraft.serving.model.LanguageModel`."""
 
     backend = "llama.cpp"
 

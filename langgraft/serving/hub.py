@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraft.base import separator_id
 from langgraft.errors import ModelError
-from langgraft.serving.models import shared
+from langgraft.serving.model import shared
 from langgraft.serving.template import template_of
 from langgraft.store import read_json
 from langgraft.tokenizer.files import is_byte_level, load, piece_bytes, token_bytes
@@ -21,7 +21,7 @@ _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<
 
 
 class HubModel:
-    """See `langgraft.serving.models.LanguageModel`."""
+    """See `langgraft.serving.model.LanguageModel`."""
 
     backend = "transformers"
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from langgraft.errors import InputError
 from langgraft.progress import Log
 from langgraft.serving.generate import answer, chat_prompt, text_prompt
-from langgraft.serving.models import LanguageModel
+from langgraft.serving.model import LanguageModel
 from langgraft.serving.sampling import Sampling
 from langgraft.serving.template import Message
 from langgraft.store import fingerprint, lock, read_json, write_json

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from langgraft.serving.models import LanguageModel
+from langgraft.serving.model import LanguageModel
 from langgraft.serving.prompts import PROMPTS
 from langgraft.text import language
 

@@ -17,8 +17,8 @@ COLD = 1e-5  # below it, only rounding would separate the likeliest token from c
 class Sampling:
     """How to choose tokens and when to stop; the names are those of the OpenAI and transformers interfaces.
 
-    `temperature` 0 (or below `COLD`) takes the likeliest token. `logprobs` n records each token's log-probability and its n likeliest
-    rivals, as the model gives them: before temperature, penalties and cuts.
+    `temperature` 0 (or below `COLD`) takes the likeliest token. `logprobs` n records each token's log-probability and
+    its n likeliest rivals, as the model gives them: before temperature, penalties and cuts.
     """
 
     max_tokens: int = 256

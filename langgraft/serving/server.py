@@ -26,7 +26,7 @@ from langgraft.errors import InputError
 from langgraft.progress import Log
 from langgraft.serving.answers import Shape, usage
 from langgraft.serving.generate import Piece, Token, chat_prompt, check_room, text_prompt
-from langgraft.serving.models import LanguageModel
+from langgraft.serving.model import LanguageModel
 from langgraft.serving.requests import ApiError, ChatRequest, CompletionRequest, parse, refused
 from langgraft.serving.worker import Job, QueueFullError, Worker
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from langgraft.errors import LanggraftError
 from langgraft.serving.generate import Piece, generate, scored, text_of
-from langgraft.serving.models import LanguageModel, shared
+from langgraft.serving.model import LanguageModel, shared
 from langgraft.serving.sampling import Sampling
 
 Deliver = Callable[[Piece | Exception], None]

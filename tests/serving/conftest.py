@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from langgraft.serving.models import LanguageModel, open_model
+from langgraft.serving.model import LanguageModel
+from langgraft.serving.models import open_model
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from command import ROOT, langgraft
 from langgraft.errors import InputError
 from langgraft.serving.chat import Conversation, talk
 from langgraft.serving.generate import answer, chat_prompt
-from langgraft.serving.models import LanguageModel
+from langgraft.serving.model import LanguageModel
 from langgraft.serving.sampling import Sampling
 
 

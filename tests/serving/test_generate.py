@@ -8,7 +8,8 @@ import pytest
 
 from langgraft.errors import InputError, LanggraftError, ModelError
 from langgraft.serving.generate import answer, chat_prompt, generate, scored, text_prompt
-from langgraft.serving.models import LanguageModel, open_model, shared
+from langgraft.serving.model import LanguageModel, shared
+from langgraft.serving.models import open_model
 from langgraft.serving.sampling import Sampling
 
 GREEDY = Sampling(max_tokens=12, temperature=0)

@@ -15,7 +15,7 @@ from command import ROOT, langgraft
 from langgraft.errors import InputError
 from langgraft.serving.generate import answer, chat_prompt, text_prompt
 from langgraft.serving.infer import Task, infer, input_files
-from langgraft.serving.models import LanguageModel
+from langgraft.serving.model import LanguageModel
 from langgraft.serving.sampling import Sampling
 
 HOT = Sampling(max_tokens=6, temperature=1.5, seed=7)
@@ -130,8 +130,20 @@ def test_inputs_that_cannot_be_used_are_told(model: LanguageModel, tmp_path: Pat
 
 
 def test_the_command_goes_on_after_a_kill(writer: Path, tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", [{"prompt": f"The quick {i}"} for i in range(120)] + [{"none": 1}])
-    told = ["infer", str(writer), str(file), "--max-tokens", "20", "--temperature", "2", "--stop", "zz"]
+    file = write(tmp_path / "a.jsonl", [{"prompt": f"The quick {i}"} for i in range(60)] + [{"none": 1}])
+    told = [
+        "infer",
+        str(writer),
+        str(file),
+        "--max-tokens",
+        "16",
+        "--threads",
+        "1",
+        "--temperature",
+        "2",
+        "--stop",
+        "zz",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "langgraft.cli", *told, "-o", str(tmp_path / "killed")]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
@@ -145,8 +157,8 @@ def test_the_command_goes_on_after_a_kill(writer: Path, tmp_path: Path) -> None:
     again = langgraft(*told, "-o", tmp_path / "killed", "--json")
     assert again.code == 1, again.err  # a row failed
     summary = json.loads(again.out)
-    assert (summary["rows"], summary["failed"]) == (121, 1)
-    assert done < 121
+    assert (summary["rows"], summary["failed"]) == (61, 1)
+    assert done < 61
     assert "1 rows failed: the row has none of" in again.err
     langgraft(*told, "-o", tmp_path / "whole")
     assert part.read_bytes() == (tmp_path / "whole" / "a.jsonl").read_bytes()

@@ -17,7 +17,8 @@ import regex  # noqa: E402
 from served import Heard, serving  # noqa: E402
 
 from langgraft.serving.generate import answer, chat_prompt, text_prompt  # noqa: E402
-from langgraft.serving.models import LanguageModel, open_model  # noqa: E402
+from langgraft.serving.model import LanguageModel  # noqa: E402
+from langgraft.serving.models import open_model  # noqa: E402
 from langgraft.serving.sampling import Sampling  # noqa: E402
 from langgraft.serving.server import Limits  # noqa: E402
 

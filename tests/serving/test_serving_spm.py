@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tokenizer"))
 from families import llama2
 
 from langgraft.serving.generate import answer, text_of, text_prompt
-from langgraft.serving.models import LanguageModel, open_model
+from langgraft.serving.model import LanguageModel
+from langgraft.serving.models import open_model
 from langgraft.serving.sampling import Sampling
 
 
