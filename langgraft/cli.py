@@ -444,10 +444,7 @@ def export(
         _judged(export_command(model, out, to, quant, accept_mismatch), as_json)
 
 
-app.command()(cli_serving.serve)
-app.command()(cli_serving.compare)
-app.command()(cli_serving.chat)
-app.command()(cli_serving.infer)
+cli_serving.add_to(app)
 
 
 def _judged(result: dict[str, Any], as_json: bool) -> None:

@@ -160,3 +160,9 @@ def infer(
         typer.echo(json.dumps(summary, ensure_ascii=False, indent=2))
     if summary["failed"]:
         raise typer.Exit(1)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line these commands."""
+    for command in (chat, serve, compare, infer):
+        app.command()(command)
