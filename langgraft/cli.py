@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from langgraft import cli_serving
 from langgraft.errors import LanggraftError, RecipeError
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
@@ -445,6 +446,9 @@ def export(
         _judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
     else:
         _judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype), as_json)
+
+
+cli_serving.add_to(app)
 
 
 def _judged(result: dict[str, Any], as_json: bool) -> None:

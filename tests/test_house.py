@@ -23,12 +23,12 @@ GOLDEN = ROOT / "tests" / "golden" / "defaults.json"
 FLOORS = (
     ("errors", "progress", "store", "text", "methods", "rebuilt"),
     ("base",),
-    ("corpus", "tokenizer", "surgery", "training", "evaluation", "exporting"),
+    ("corpus", "tokenizer", "surgery", "training", "evaluation", "exporting", "serving"),
     ("recipe",),
     ("runs",),
     ("stages", "summary"),
     ("pipeline",),
-    ("status", "newrecipe", "commands"),
+    ("status", "newrecipe", "commands", "cli_serving"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -56,10 +56,10 @@ class LlamaCpp:
     """A GGUF file opened in llama.cpp; use `open_gguf`."""
 
     def __init__(self, module: ModuleType, model: Any, path: Path) -> None:
-        self._lib, self._model, self._path = module, model, path
-        self._vocab = module.llama_model_get_vocab(model)
+        self.lib, self.model, self.path = module, model, path
+        self.vocab = module.llama_model_get_vocab(model)
         self._context: Any = None
-        self.tokens: int = module.llama_vocab_n_tokens(self._vocab)
+        self.tokens: int = module.llama_vocab_n_tokens(self.vocab)
 
     def tokenize(self, text: str, *, special: bool = False, add_special: bool = False) -> list[int]:
         """Ids of a text; `special` parses special tokens, `add_special` adds bos or eos as the file says.
@@ -69,8 +69,8 @@ class LlamaCpp:
         """
         data = text.encode("utf-8")
         room = len(data) + 8
-        buffer = (self._lib.llama_token * room)()
-        count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, room, add_special, special)
+        buffer = (self.lib.llama_token * room)()
+        count = self.lib.llama_tokenize(self.vocab, data, len(data), buffer, room, add_special, special)
         if count < 0:
             raise InputError(f"llama.cpp could not tokenize {text[:60]!r}")
         return list(buffer[:count])
@@ -81,12 +81,12 @@ class LlamaCpp:
         Raises:
             ModelError: llama.cpp could not set up its memory.
         """
-        params = self._lib.llama_context_default_params()
+        params = self.lib.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = positions
         params.n_threads = params.n_threads_batch = threads
-        self._context = self._lib.llama_init_from_model(self._model, params)
+        self._context = self.lib.llama_init_from_model(self.model, params)
         if not self._context:
-            raise ModelError(f"llama.cpp could not run {self._path}: {_last_words()}")
+            raise ModelError(f"llama.cpp could not run {self.path}: {_last_words()}")
 
     def logits(self, ids: Sequence[int]) -> "np.ndarray":
         """Logits at every position of a text: float32, shape (len(ids), tokens). Call `start` first.
@@ -96,7 +96,7 @@ class LlamaCpp:
         """
         import numpy as np
 
-        lib = self._lib
+        lib = self.lib
         lib.llama_memory_clear(lib.llama_get_memory(self._context), True)
         batch = lib.llama_batch_init(len(ids), 0, 1)
         try:
@@ -115,9 +115,9 @@ class LlamaCpp:
     def close(self) -> None:
         """Free what llama.cpp holds."""
         if self._context:
-            self._lib.llama_free(self._context)
+            self.lib.llama_free(self._context)
             self._context = None
-        self._lib.llama_model_free(self._model)
+        self.lib.llama_model_free(self.model)
 
 
 @contextlib.contextmanager
