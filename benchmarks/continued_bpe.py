@@ -27,7 +27,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from langgraft.commands import texts_of
+from langgraft.corpus.stream import texts_of
 from langgraft.store import atomic_write
 from langgraft.text import language
 

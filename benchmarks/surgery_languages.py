@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from langgraft.commands import texts_of
+from langgraft.corpus.stream import texts_of
 from langgraft.progress import Log
 from langgraft.surgery.extend import ExtendedModel, extend_model
 from langgraft.text import language

@@ -4,16 +4,32 @@ Every command prints for people on stderr and, with `--json`, a summary for prog
 0 done, 1 a gate failed, 2 bad input, 130 interrupted and resumable.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from langgraft import cli_serving
-from langgraft.errors import LanggraftError, RecipeError
+from langgraft.cli_options import (
+    BaseName,
+    Corpus,
+    Json,
+    Language,
+    Load,
+    Out,
+    Overrides,
+    RecipePath,
+    Runs,
+    Source,
+    SourceLanguage,
+    judged,
+    say,
+    show_json,
+)
+from langgraft.cli_tokenizer import tokenizer_app
+from langgraft.errors import LanggraftError
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
@@ -25,33 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-tokenizer_app = typer.Typer(help="Extend a tokenizer, and prove it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(tokenizer_app, name="tokenizer")
-
-Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary on stdout.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs.")]
-RecipePath = Annotated[Path, typer.Argument(help="A recipe file (TOML).")]
-Overrides = Annotated[list[str], typer.Option("--set", help="section.field=value, overriding the recipe.")]
-Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")]
-Donor = Annotated[str, typer.Option(help="Byte-level BPE tokenizer: hub id, folder, .gguf file or package:NAME.")]
-Corpus = Annotated[list[str] | None, typer.Option(help="Text in the new language; may be given more than once.")]
-Language = Annotated[str, typer.Option(help="Code of the new language.")]
-Source = Annotated[list[str] | None, typer.Option(help="Text the base knows; built-in English by default.")]
-SourceLanguage = Annotated[str, typer.Option(help="Code of that text's language.")]
-Load = Annotated[bool, typer.Option(help="Load both models and compare what they predict, not their files alone.")]
-MaxChangedSource = Annotated[
-    float,
-    typer.Option(min=0, max=1, help="Share of its words that may be cut differently, in a shared script."),
-]
-BaseName = Annotated[str, typer.Option("--base", help="Hub id, folder, .gguf file or package:NAME.")]
-
-
-def _print(summary: Any) -> None:
-    typer.echo(json.dumps(summary, ensure_ascii=False, indent=2))
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 @app.command()
@@ -67,9 +57,9 @@ def new(
     from langgraft.newrecipe import write_recipe
 
     summary = write_recipe(base, language, corpus, source or [], out)
-    _say(f"wrote {out}; next: langgraft plan {out}")
+    say(f"wrote {out}; next: langgraft plan {out}")
     if as_json:
-        _print(summary)
+        show_json(summary)
 
 
 @app.command()
@@ -81,9 +71,9 @@ def plan(recipe: RecipePath, overrides: Overrides = [], runs: Runs = Path("runs"
     planned = make_plan(load_recipe(recipe, overrides), runs)
     for item in planned:
         note = f"  ({item.estimate})" if item.estimate else ""
-        _say(f"{item.stage.name:<10} {item.state:<7} {item.folder.name:<20} {item.reason}{note}".rstrip())
+        say(f"{item.stage.name:<10} {item.state:<7} {item.folder.name:<20} {item.reason}{note}".rstrip())
     if as_json:
-        _print(
+        show_json(
             [
                 {
                     "stage": p.stage.name,
@@ -113,7 +103,7 @@ def run(
 
     report = run_pipeline(load_recipe(recipe, overrides), runs, until=until, only=only)
     if as_json:
-        _print(report)
+        show_json(report)
     check_gates(report)
 
 
@@ -127,9 +117,9 @@ def status(
 
     found = statuses(folder or Path("runs"))
     for one in found:
-        _say(f"{one['name']}: {one['text']}")
+        say(f"{one['name']}: {one['text']}")
     if as_json:
-        _print(found)
+        show_json(found)
 
 
 @app.command()
@@ -139,13 +129,13 @@ def show(folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json:
 
     report = report_of(folder)
     if as_json:
-        _print(report)
+        show_json(report)
         return
     page = (folder / "report.html").resolve()
     from langgraft.evaluation.words import verdict
 
-    _say(verdict(report)[1])
-    _say(f"report: {page}")
+    say(verdict(report)[1])
+    say(f"report: {page}")
     if sys.stderr.isatty():
         import webbrowser
 
@@ -207,7 +197,7 @@ def corpus(
         mask=mask or [],
     )
     if as_json:
-        _print(summary)
+        show_json(summary)
 
 
 @app.command()
@@ -224,9 +214,9 @@ def dropped(
 
     found = left_out(folder, side, reason=reason, examples=examples)
     for line in dropped_lines({"target": found, "source": None}, None if reason else 120):
-        _say(line)
+        say(line)
     if as_json:
-        _print(found)
+        show_json(found)
 
 
 @app.command()
@@ -242,107 +232,11 @@ def advise(
     as_json: Json = False,
 ) -> None:
     """Say whether new tokens for a language are worth it, how many, and why."""
-    from langgraft.commands import advise_command
+    from langgraft.commands_tokenizer import advise_command
 
     result = advise_command(base, corpus, language, source or [], source_language, tokens, parameters, out)
     if as_json:
-        _print(result)
-
-
-@tokenizer_app.command("extend")
-def tokenizer_extend(
-    base: BaseName,
-    corpus: Annotated[list[str], typer.Option(help="Text to learn from; may be given more than once.")],
-    out: Out,
-    language: Annotated[str, typer.Option(help="Code of the language.")],
-    new_tokens: Annotated[str, typer.Option(help="How many tokens to add; auto: as many as advise says.")] = "2048",
-    method: Annotated[
-        str,
-        typer.Option(
-            help="continue: further merges; train: a new tokenizer, merged; sentencepiece: pieces by score, "
-            "for SentencePiece bases; added: for comparison only."
-        ),
-    ] = "continue",
-    vocab_size: Annotated[
-        int | None,
-        typer.Option(help="For train, sentencepiece: size of the tokenizer trained; as needed by default."),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that count words; 0 takes every core.")] = 0,
-    source: Source = None,
-    max_changed_source: MaxChangedSource = 0.01,
-    as_json: Json = False,
-) -> None:
-    """Learn new tokens on top of a base's tokenizer, and prove the result."""
-    from langgraft.commands import extend_command
-
-    count = _count(new_tokens)
-    result = extend_command(
-        base, corpus, out, language, count, method, vocab_size, source or [], max_changed_source, workers
-    )
-    _judged(result, as_json)
-
-
-def _count(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise RecipeError(f"--new-tokens {text} is no number; give one from 1 on, or `auto`")
-    return int(text)
-
-
-@tokenizer_app.command("merge")
-def tokenizer_merge(
-    base: BaseName,
-    donor: Donor,
-    out: Out,
-    language: Annotated[str, typer.Option(help="Code of the language; only tokens in its scripts are taken.")],
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Take at most this many; all by default.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="Text to measure on; may be given more than once.")] = None,
-    source: Source = None,
-    max_changed_source: MaxChangedSource = 0.01,
-    as_json: Json = False,
-) -> None:
-    """Take the tokens of a donor tokenizer that a language needs, and prove the result."""
-    from langgraft.commands import merge_command
-
-    found = merge_command(base, donor, out, language, text or [], max_new_tokens, source or [], max_changed_source)
-    _judged(found, as_json)
-
-
-@tokenizer_app.command("compare")
-def tokenizer_compare(
-    base: BaseName,
-    extended: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
-    text: Annotated[list[str], typer.Option(help="Text to cut; may be given more than once.")],
-    language: Annotated[str, typer.Option(help="Code of the language.")],
-    donor: Annotated[str | None, typer.Option(help="A third tokenizer to show, given as a base is.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
-    sentences: Annotated[int, typer.Option(min=1, help="How many sentences to show.")] = 12,
-    as_json: Json = False,
-) -> None:
-    """Show the same sentences cut by base, donor and extended tokenizer, token under token."""
-    from langgraft.commands import compare_command
-
-    result = compare_command(base, extended, donor, text, language, out, sentences)
-    if as_json:
-        _print(result)
-
-
-@tokenizer_app.command("report")
-def tokenizer_report(
-    base: BaseName,
-    extended: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
-    text: Annotated[list[str], typer.Option(help="Text to measure on; may be given more than once.")],
-    language: Annotated[str, typer.Option(help="Code of the language.")],
-    source: Source = None,
-    max_changed_source: MaxChangedSource = 0.01,
-    fuzz: Annotated[int, typer.Option(min=0, help="Random strings of any Unicode for the round trip.")] = 2000,
-    as_json: Json = False,
-) -> None:
-    """Measure fertility and run every gate; exit 1 if one fails."""
-    from langgraft.commands import report_command
-
-    _judged(report_command(base, extended, text, language, source or [], max_changed_source, fuzz), as_json)
+        show_json(result)
 
 
 @app.command()
@@ -377,7 +271,7 @@ def surgery(
         seed=seed,
         models=load,
     )
-    _judged(result, as_json)
+    judged(result, as_json)
 
 
 @app.command()
@@ -395,7 +289,7 @@ def verify(
     from langgraft.commands import Texts, verify_command
 
     texts = Texts(corpus or [], language, source or [], source_language)
-    _judged(verify_command(base, model, texts, models=load), as_json)
+    judged(verify_command(base, model, texts, models=load), as_json)
 
 
 @app.command()
@@ -414,7 +308,7 @@ def evaluate(
 
     result = evaluate_command(models, target, language, source or [], source_language, documents, out)
     if as_json:
-        _print(result)
+        show_json(result)
 
 
 @app.command()
@@ -443,36 +337,12 @@ def export(
 
     if to == "nemo-data":
         options = {"language": language, "text_key": text_key, "workers": workers}
-        _judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
+        judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
     else:
-        _judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype), as_json)
+        judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype), as_json)
 
 
 cli_serving.add_to(app)
-
-
-def _judged(result: dict[str, Any], as_json: bool) -> None:
-    """Print a result with gates; exit 1 when one failed."""
-    width = max((len(gate["name"]) for gate in result["gates"]), default=0)
-    for gate in result["gates"]:
-        mark = ("note" if gate["bound"] == "none" else "pass") if gate["passed"] else "FAIL"
-        detail = f"  ({gate['detail']})" if gate["detail"] else ""
-        _say(f"{mark}  {gate['name']:<{width}}  {gate['value']}{detail}")
-    if seen := result.get("occurrences"):
-        used = seen["tokens"] - seen["never"]
-        _say(f"new tokens that occur in the {seen['texts']:,} texts measured on: {used:,} of {seen['tokens']:,}")
-    if changed := result.get("changed_code_points"):
-        for place, ranges in changed.items():
-            if ranges:
-                more = f" and {len(ranges) - 6} more ranges" if len(ranges) > 6 else ""
-                _say(f"code points whose encoding changes {place}: {', '.join(ranges[:6])}{more}")
-    if "fertility" in result:
-        before, after = result["fertility"]["base"]["tokens"], result["fertility"]["extended"]["tokens"]
-        _say(f"tokens: {before:,} -> {after:,} ({after / before - 1:+.1%})")
-    if as_json:
-        _print(result)
-    if not all(gate["passed"] for gate in result["gates"]):
-        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -486,16 +356,16 @@ def main() -> None:
     try:
         app()
     except LanggraftError as error:
-        _say(f"langgraft: {error}")
+        say(f"langgraft: {error}")
         sys.exit(error.exit_code)
     except SystemExit as error:
         if error.code == INTERRUPTED:
-            _say("langgraft: interrupted; run the same command to go on")
+            say("langgraft: interrupted; run the same command to go on")
         raise
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         if error.filename is None:
             raise
-        _say(f"langgraft: {error.filename} cannot be used ({error.strerror}); check the path and its permissions")
+        say(f"langgraft: {error.filename} cannot be used ({error.strerror}); check the path and its permissions")
         sys.exit(2)
 
 
