@@ -1,6 +1,6 @@
 """How `langgraft serve` stands up to many clients: 32 at once for two minutes, errors and memory counted.
 
-    python benchmarks/serve.py MODEL… [--seconds 120] [--clients 32]
+    python benchmarks/serve.py MODEL… [--seconds 120] [--clients 32] [--threads 0]
 
 Starts the server as a user would, one model at a time, asks it with raw HTTP (half of the answers streamed, a tenth of
 the clients hang up early, a few requests are malformed), reads the server's resident memory from /proc, and writes
@@ -85,10 +85,10 @@ def resident(pid: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
 
 
-def load(model: str, clients: int, seconds: float) -> str:
+def load(model: str, clients: int, seconds: float, threads: int) -> str:
     """A row of the table for one model."""
     ((name, _),) = named([model]).items()
-    command = [sys.executable, "-m", "langgraft.cli", "serve", model, "--port", "0"]
+    command = [sys.executable, "-m", "langgraft.cli", "serve", model, "--port", "0", "--threads", str(threads)]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     port = backend = None
@@ -114,14 +114,14 @@ def load(model: str, clients: int, seconds: float) -> str:
                 seen.errors.append(repr(error))
 
     end, start = time.monotonic() + seconds, time.monotonic()
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    for thread in threads:
+    asking = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in asking:
         thread.start()
     memory = []
     for part in (0.1, 0.5, 1.0):
         time.sleep(max(0.0, start + part * seconds - time.monotonic()))
         memory.append(resident(server.pid))
-    for thread in threads:
+    for thread in asking:
         thread.join()
     took = time.monotonic() - start
     server.terminate()
@@ -144,8 +144,9 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
-    rows = [load(model, options.clients, options.seconds) for model in options.models]
+    rows = [load(model, options.clients, options.seconds, options.threads) for model in options.models]
     table = [
         f"{options.clients} clients for {options.seconds:.0f} seconds, {TOKENS} tokens an answer, half of them "
         f"streamed; {os.cpu_count()} cores; {date.today().isoformat()}. "
