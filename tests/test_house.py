@@ -28,7 +28,7 @@ FLOORS = (
     ("runs",),
     ("stages", "summary"),
     ("pipeline",),
-    ("status", "newrecipe", "commands", "cli_serving"),
+    ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options", "cli_tokenizer", "cli_serving"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
