@@ -80,8 +80,11 @@ def pico_model(folder: Path, *, tie: bool = True, seed: int = 0, hidden: int = 3
     return folder
 
 
-def pico_writer(folder: Path, *, steps: int = 80) -> Path:
-    """A pico model that has read a little English, so that what it samples is text; for replay from the base."""
+def pico_writer(folder: Path, *, steps: int = 80, rate: float = 1e-2, falling: bool = False) -> Path:
+    """A pico model that has read a little English, so that what it samples is text; for replay from the base.
+
+    With a rate falling to zero, what it has learned does not hang on the rounding of the last steps.
+    """
     import torch
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
@@ -91,8 +94,10 @@ def pico_writer(folder: Path, *, steps: int = 80) -> Path:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     rows = [[0, *tokenizer.encode(text).ids, 0] for text in ENGLISH]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     for step in range(steps):
+        if falling:
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         ids = torch.tensor([rows[step % len(rows)]])
         model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()

@@ -68,6 +68,10 @@ def test_help_lists_the_commands_that_exist() -> None:
             "verify",
             "evaluate",
             "export",
+            "chat",
+            "serve",
+            "compare",
+            "infer",
         ]
     )
 

@@ -14,7 +14,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hub folder whose model writes English words."""
     from pico import pico_writer
 
-    return pico_writer(tmp_path_factory.mktemp("served") / "pico-writer", steps=300)
+    return pico_writer(tmp_path_factory.mktemp("served") / "pico-writer", steps=600, rate=5e-3, falling=True)
 
 
 @pytest.fixture(scope="session")

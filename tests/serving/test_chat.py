@@ -82,7 +82,7 @@ def test_retry_mode_and_texts(
     said(monkeypatch, capsys, talker, "/reset", "//system is a word")
     assert talker.said[0]["content"] == "/system is a word"
     out, err = said(monkeypatch, capsys, talker, "/mode", "The quick brown")
-    assert "lazy" in out
+    assert "jumps over" in out
     assert "continuing texts" in err
     talker.model.template, template = None, talker.model.template
     try:

@@ -83,7 +83,7 @@ def test_a_run_in_two_parts_gives_the_bytes_of_a_run_in_one(model: LanguageModel
     folder = tmp_path / "in"
     write(folder / "a.jsonl", [{"prompt": f"number {i}"} for i in range(6)])
     (folder / "deep").mkdir()
-    (folder / "deep" / "b.json").write_text(json.dumps([{"prompt": "The"}, {"prompt": "The"}]))
+    (folder / "deep" / "b.json").write_text(json.dumps(8 * [{"prompt": "The"}]))
     infer(model, [folder], tmp_path / "whole", HOT, identity="m")
     infer(model, [folder], tmp_path / "part", HOT, identity="m")
     wanted = {name: (tmp_path / "whole" / name).read_bytes() for name in ("a.jsonl", "deep/b.jsonl")}
@@ -93,7 +93,7 @@ def test_a_run_in_two_parts_gives_the_bytes_of_a_run_in_one(model: LanguageModel
     infer(model, [folder], tmp_path / "part", HOT, identity="m")
     assert {name: (tmp_path / "part" / name).read_bytes() for name in wanted} == wanted
     outputs = [row["output"] for row in read(tmp_path / "whole" / "deep" / "b.jsonl")]
-    assert outputs[0] != outputs[1], "the same prompt twice is drawn twice"
+    assert len(set(outputs)) > 1, "the same prompt twice is drawn twice"
     for changed in ({"identity": "other"}, {"task": Task(chat=False)}):
         with pytest.raises(InputError, match="was begun with another"):
             infer(model, [folder], tmp_path / "part", HOT, **{"identity": "m", **changed})
