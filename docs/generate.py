@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from langgraft.recipe import InputText, Phase, Recipe, fields, section_type
+from langgraft.recipe import InputText, Phase, Recipe
+from langgraft.recipe_file import fields, section_type
 
 PAGE = Path(__file__).with_name("recipe.md")
 HEAD = """\

@@ -66,7 +66,7 @@ def new(
 def plan(recipe: RecipePath, overrides: Overrides = [], runs: Runs = Path("runs"), as_json: Json = False) -> None:  # noqa: B006
     """Show what would run, and why."""
     from langgraft.pipeline import plan as make_plan
-    from langgraft.recipe import load_recipe
+    from langgraft.recipe_file import load_recipe
 
     planned = make_plan(load_recipe(recipe, overrides), runs)
     for item in planned:
@@ -99,7 +99,7 @@ def run(
     """Run what is stale, in order; the same command goes on after an interruption."""
     from langgraft.pipeline import check_gates
     from langgraft.pipeline import run as run_pipeline
-    from langgraft.recipe import load_recipe
+    from langgraft.recipe_file import load_recipe
 
     report = run_pipeline(load_recipe(recipe, overrides), runs, until=until, only=only)
     if as_json:

@@ -13,7 +13,7 @@ from langgraft.base import check_causal_lm, locate
 from langgraft.corpus.document import Input
 from langgraft.corpus.sources import resolve
 from langgraft.errors import RecipeError
-from langgraft.recipe import parse_recipe
+from langgraft.recipe_file import parse_recipe
 from langgraft.store import atomic_write
 from langgraft.text import language as language_of
 

@@ -23,7 +23,8 @@ from langgraft.corpus.langid_model import check_file
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
 from langgraft.progress import Log, clock
-from langgraft.recipe import Filters, Pretrain, Recipe, Section, Surgery, non_default
+from langgraft.recipe import Filters, Pretrain, Recipe, Section, Surgery
+from langgraft.recipe_file import non_default
 from langgraft.runs import MARKER, Inputs, as_input, versions
 from langgraft.store import (
     TEMPORARY,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langgraft import newrecipe
 from langgraft.errors import InputError, RecipeError
 from langgraft.newrecipe import slug, write_recipe
-from langgraft.recipe import load_recipe
+from langgraft.recipe_file import load_recipe
 from langgraft.text import languages
 
 

@@ -14,7 +14,8 @@ from pico import pico_recipe
 
 from langgraft import pipeline
 from langgraft.pipeline import NAMES, plan, run
-from langgraft.recipe import ComputeSection, Recipe, load_recipe
+from langgraft.recipe import ComputeSection, Recipe
+from langgraft.recipe_file import load_recipe
 from langgraft.store import lock
 
 KILL = Path(__file__).with_name("kill_at.py")

@@ -8,18 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from langgraft.errors import RecipeError
-from langgraft.recipe import (
-    ComputeSection,
-    Corpus,
-    Pretrain,
-    Recipe,
-    Section,
-    fields,
-    load_recipe,
-    non_default,
-    parse_recipe,
-    section_type,
-)
+from langgraft.recipe import ComputeSection, Corpus, Pretrain, Recipe, Section
+from langgraft.recipe_file import fields, load_recipe, non_default, parse_recipe, section_type
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 GOOD = """

@@ -5,7 +5,7 @@ import json
 from command import Finished
 
 from langgraft.pipeline import plan
-from langgraft.recipe import load_recipe
+from langgraft.recipe_file import load_recipe
 from langgraft.runs import MARKER, machine, versions
 from langgraft.summary import collect
 

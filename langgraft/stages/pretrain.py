@@ -9,7 +9,8 @@ from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
 from langgraft.methods import suggest
-from langgraft.recipe import Mixture, Pretrain, Recipe, non_default
+from langgraft.recipe import Mixture, Pretrain, Recipe
+from langgraft.recipe_file import non_default
 from langgraft.runs import MARKER, Inputs
 from langgraft.store import fingerprint, read_json
 from langgraft.tokenizer.files import load

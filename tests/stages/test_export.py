@@ -14,7 +14,7 @@ from pico import pico_recipe
 from langgraft.errors import RecipeError
 from langgraft.exporting import llamacpp
 from langgraft.progress import Log
-from langgraft.recipe import load_recipe
+from langgraft.recipe_file import load_recipe
 from langgraft.stages import export as stage
 from langgraft.training.device import load_model
 

@@ -8,7 +8,8 @@ from command import Finished, langgraft
 from pico import pico_recipe
 
 from langgraft.errors import RecipeError
-from langgraft.recipe import Pretrain, Recipe, load_recipe
+from langgraft.recipe import Pretrain, Recipe
+from langgraft.recipe_file import load_recipe
 from langgraft.stages import pretrain as stage
 from langgraft.stages.pretrain import _check_names, _settings
 from langgraft.training.modes import Lora, Phase

@@ -9,7 +9,7 @@ import pytest
 from command import Finished
 
 from langgraft.pipeline import plan
-from langgraft.recipe import load_recipe
+from langgraft.recipe_file import load_recipe
 from langgraft.stages import tokenizer as stage
 from langgraft.store import sha256_file
 from langgraft.tokenizer.prove import Gate
