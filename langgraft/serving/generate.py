@@ -77,6 +77,45 @@ def check_room(model: LanguageModel, prompt: Sequence[int]) -> None:
         )
 
 
+class Writing:
+    """An answer in the making, for whoever asks the model: give it the logits after `ids`, and it takes a token.
+
+    Attributes:
+        ids: what the model has to read: the prompt and the answer so far.
+        finish: how the answer ended, None while it goes on.
+
+    Raises:
+        InputError: the prompt is empty or longer than the model's context.
+    """
+
+    def __init__(self, model: LanguageModel, prompt: Sequence[int], sampling: Sampling, *, chat: bool = False) -> None:
+        check_room(model, prompt)
+        if not prompt:
+            raise InputError("the prompt is empty")
+        self.ids = list(prompt)
+        self._model, self._wanted = model, sampling.logprobs
+        self._sampler, self._stream = Sampler(sampling, list(prompt)), TextStream(sampling.stop)
+        self._lead = chat and model.spaced  # the space SentencePiece writes before a first word
+        self._end = len(prompt) + min(sampling.max_tokens, model.context - len(prompt))
+        self.finish: Finish | None = "length" if self._end == len(prompt) else None
+
+    def take(self, logits: "np.ndarray") -> Piece:
+        """Choose a token by `logits`, shape (tokens,), and say what can be shown."""
+        chosen = self._sampler.choose(logits)
+        self.ids.append(chosen)
+        token = _token(self._model, chosen, logits, self._wanted)
+        if self._model.ends(chosen):
+            self.finish = "stop"
+            return Piece(self._stream.finish(), (token,), "stop")
+        text = self._stream.feed(token.data[1:] if self._lead and token.data.startswith(b" ") else token.data)
+        self._lead = self._lead and not token.data
+        if self._stream.stopped is not None:
+            self.finish = "stop"
+        elif len(self.ids) == self._end:
+            text, self.finish = text + self._stream.finish(), "length"
+        return Piece(text, (token,), self.finish)
+
+
 def generate(
     model: LanguageModel, prompt: Sequence[int], sampling: Sampling, *, slot: int = 0, chat: bool = False
 ) -> Iterator[Piece]:
@@ -85,27 +124,11 @@ def generate(
     Raises:
         InputError: the prompt is empty or longer than the model's context.
     """
-    check_room(model, prompt)
-    if not prompt:
-        raise InputError("the prompt is empty")
-    ids, sampler, stream = list(prompt), Sampler(sampling, list(prompt)), TextStream(sampling.stop)
-    lead = chat and model.spaced  # the space SentencePiece writes before a first word
-    room = min(sampling.max_tokens, model.context - len(ids))
-    for _ in range(room):
-        logits = model.logits(ids, slot)
-        chosen = sampler.choose(logits)
-        ids.append(chosen)
-        token = _token(model, chosen, logits, sampling.logprobs)
-        if model.ends(chosen):
-            yield Piece(stream.finish(), (token,), "stop")
-            return
-        text = stream.feed(token.data[1:] if lead and token.data.startswith(b" ") else token.data)
-        lead = lead and not token.data
-        if stream.stopped is not None:
-            yield Piece(text, (token,), "stop")
-            return
-        yield Piece(text, (token,))
-    yield Piece(stream.finish(), (), "length")
+    writing = Writing(model, prompt, sampling, chat=chat)
+    if writing.finish is not None:
+        yield Piece("", (), writing.finish)
+    while writing.finish is None:
+        yield writing.take(model.logits(writing.ids, slot))
 
 
 def answer(

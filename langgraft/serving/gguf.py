@@ -4,7 +4,7 @@ import ctypes
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langgraft.errors import ModelError
 from langgraft.exporting.llamacpp import open_gguf
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 BATCH = 512  # tokens llama.cpp reads at once
 LONGEST_DEFAULT = 4096  # tokens of context where nobody asked for more: memory grows with it
+
+
+class _Place(NamedTuple):
+    """A token to read, where it stands, and whether the logits after it are wanted."""
+
+    token: int
+    position: int
+    slot: int
+    wanted: bool
 
 
 class GgufModel:
@@ -101,33 +110,34 @@ class GgufModel:
 
     def logits(self, ids: list[int], slot: int = 0) -> "np.ndarray":
         """Logits after the last token."""
-        import numpy as np
+        return self.next_logits({slot: ids})[slot]
 
-        self._evaluate(ids, slot)
-        pointer = self._lib.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self.tokens,)).copy()
+    def next_logits(self, texts: "dict[int, list[int]]") -> "dict[int, np.ndarray]":
+        """Logits after the last token of several slots' texts; llama.cpp reads them in one batch."""
+        places = []
+        for slot, ids in texts.items():
+            known = min(shared(self._held[slot], ids), len(ids) - 1)
+            if known < len(self._held[slot]):
+                known = self._forget(slot, known)
+            places += [_Place(ids[i], i, slot, i == len(ids) - 1) for i in range(known, len(ids))]
+        found: dict[tuple[int, int], np.ndarray] = {}
+        for start in range(0, len(places), BATCH):
+            found |= self._decode(places[start : start + BATCH])
+        for slot, ids in texts.items():
+            self._held[slot] = list(ids)
+        return {slot: found[slot, len(ids) - 1] for slot, ids in texts.items()}
 
     def all_logits(self, ids: list[int], slot: int = 0) -> "np.ndarray":
         """Logits after every token."""
         import numpy as np
 
         self._forget(slot, 0)
-        rows = []
+        places = [_Place(token, i, slot, True) for i, token in enumerate(ids)]
+        rows: list[np.ndarray] = []
         for start in range(0, len(ids), BATCH):
-            part = ids[start : start + BATCH]
-            self._decode(part, start, slot, every=True)
-            pointer = self._lib.llama_get_logits(self._context)
-            rows.append(np.ctypeslib.as_array(pointer, shape=(len(part), self.tokens)).copy())
+            rows += self._decode(places[start : start + BATCH]).values()
         self._held[slot] = list(ids)
-        return np.concatenate(rows)
-
-    def _evaluate(self, ids: list[int], slot: int) -> None:
-        known = min(shared(self._held[slot], ids), len(ids) - 1)
-        if known < len(self._held[slot]):
-            known = self._forget(slot, known)
-        for start in range(known, len(ids), BATCH):
-            self._decode(ids[start : start + BATCH], start, slot, every=False)
-        self._held[slot] = list(ids)
+        return np.stack(rows)
 
     def _forget(self, slot: int, keep: int) -> int:
         """Forget a slot's tokens from `keep` on; returns how many are left (recurrent models forget all)."""
@@ -138,21 +148,32 @@ class GgufModel:
         self._held[slot] = self._held[slot][:keep]
         return keep
 
-    def _decode(self, ids: list[int], start: int, slot: int, *, every: bool) -> None:
-        batch = self._lib.llama_batch_init(len(ids), 0, 1)
+    def _decode(self, places: "list[_Place]") -> "dict[tuple[int, int], np.ndarray]":
+        """Read tokens; returns the logits that are wanted, by slot and position."""
+        import numpy as np
+
+        batch = self._lib.llama_batch_init(len(places), 0, 1)
         try:
-            batch.n_tokens = len(ids)
-            for i, token in enumerate(ids):
-                batch.token[i], batch.pos[i] = token, start + i
-                batch.n_seq_id[i], batch.seq_id[i][0] = 1, slot
-                batch.logits[i] = every or i == len(ids) - 1
+            batch.n_tokens = len(places)
+            for i, place in enumerate(places):
+                batch.token[i], batch.pos[i] = place.token, place.position
+                batch.n_seq_id[i], batch.seq_id[i][0] = 1, place.slot
+                batch.logits[i] = place.wanted
             code = self._lib.llama_decode(self._context, batch)
         finally:
             self._lib.llama_batch_free(batch)
         if code != 0:
-            self._lib.llama_memory_seq_rm(self._lib.llama_get_memory(self._context), slot, -1, -1)
-            self._held[slot] = []
-            raise ModelError(f"llama.cpp failed on a text of {start + len(ids):,} tokens (code {code})")
+            for slot in {place.slot for place in places}:
+                self._lib.llama_memory_seq_rm(self._lib.llama_get_memory(self._context), slot, -1, -1)
+                self._held[slot] = []
+            raise ModelError(f"llama.cpp failed on a text of {places[-1].position + 1:,} tokens (code {code})")
+        return {
+            (place.slot, place.position): np.ctypeslib.as_array(
+                self._lib.llama_get_logits_ith(self._context, i), shape=(self.tokens,)
+            ).copy()
+            for i, place in enumerate(places)
+            if place.wanted
+        }
 
     def close(self) -> None:
         """Free what llama.cpp holds."""

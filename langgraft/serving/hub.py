@@ -1,4 +1,4 @@
-"""A hub folder on transformers: several texts side by side, each remembered from one call to the next."""
+"""A hub folder or an adapter on transformers: several texts side by side, remembered from one call to the next."""
 
 import inspect
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 LONGEST_DEFAULT = 4096  # tokens of context where nobody asked for more: memory grows with it
+ADAPTER = "adapter_config.json"  # marks a folder with LoRA and new rows, and a base to put them on
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 
 
@@ -97,6 +98,10 @@ class HubModel:
         self._held[slot], self._caches[slot] = list(ids), cache
         return found[-1]
 
+    def next_logits(self, texts: "dict[int, list[int]]") -> "dict[int, np.ndarray]":
+        """One after the other: their remembered states have different lengths."""
+        return {slot: self.logits(ids, slot) for slot, ids in texts.items()}
+
     def all_logits(self, ids: list[int], slot: int = 0) -> "np.ndarray":
         """Logits after every token."""
         self._held[slot], self._caches[slot] = [], None
@@ -130,6 +135,10 @@ def _load(folder: Path, device: "torch.device") -> Any:
 
     from langgraft.training.device import choose_dtype
 
+    if (folder / ADAPTER).is_file():
+        from langgraft.training.adapter import load_adapter
+
+        return load_adapter(folder, merge=True, device=str(device)).to(choose_dtype("auto", device)).eval()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=choose_dtype("auto", device))
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:

@@ -52,6 +52,10 @@ class LanguageModel(Protocol):
         """
         ...
 
+    def next_logits(self, texts: "dict[int, list[int]]") -> "dict[int, np.ndarray]":
+        """`logits` for several slots at once, ids by slot; together where the backend can."""
+        ...
+
     def all_logits(self, ids: list[int], slot: int = 0) -> "np.ndarray":
         """Logits after every token of a text: float32, shape (len(ids), tokens); the slot forgets what it held."""
         ...

@@ -1,14 +1,15 @@
-"""Models that answer: a hub folder on transformers or a GGUF file on llama.cpp."""
+"""Models that answer: a hub folder or an adapter on transformers, or a GGUF file on llama.cpp."""
 
 from pathlib import Path
 
 from langgraft.base import locate, materialise
 from langgraft.errors import InputError
+from langgraft.serving.hub import ADAPTER, HubModel
 from langgraft.serving.model import LanguageModel, cores
 
 
 def open_model(name: str, *, context: int = 0, slots: int = 1, threads: int = 0, device: str = "auto") -> LanguageModel:
-    """Load a model by folder, `.gguf` file, `package:NAME` or hub id.
+    """Load a model by folder (a model's or an adapter's), `.gguf` file, `package:NAME` or hub id.
 
     Args:
         context: tokens per text; 0: what the model was made for, at most 4,096.
@@ -23,13 +24,13 @@ def open_model(name: str, *, context: int = 0, slots: int = 1, threads: int = 0,
     """
     if context < 0 or slots < 1:
         raise InputError("context must not be negative, and there must be at least one slot")
+    if (Path(name).expanduser() / ADAPTER).is_file():
+        return HubModel(Path(name).expanduser(), context=context, slots=slots, threads=cores(threads), device=device)
     base = locate(name)
     if base.kind == "gguf":
         from langgraft.serving.gguf import GgufModel
 
         assert base.path is not None
         return GgufModel(base.path, context=context, slots=slots, threads=cores(threads))
-    from langgraft.serving.hub import HubModel
-
     folder = materialise(base, Path("unused"))  # folders and hub snapshots stay where they are
     return HubModel(folder, context=context, slots=slots, threads=cores(threads), device=device)

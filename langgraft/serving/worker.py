@@ -1,14 +1,18 @@
-"""One thread per model: requests wait in a bounded line, a few are answered side by side, token by token."""
+"""One thread per model: requests wait in a bounded line, a few are answered side by side, a token each at a time."""
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from langgraft.errors import LanggraftError
-from langgraft.serving.generate import Piece, generate, scored, text_of
+from langgraft.serving.generate import Piece, Writing, scored, text_of
 from langgraft.serving.model import LanguageModel, shared
 from langgraft.serving.sampling import Sampling
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Deliver = Callable[[Piece | Exception], None]
 
@@ -33,6 +37,20 @@ class Job:
         self.cancelled.set()
 
 
+@dataclass
+class _Active:
+    """A job with its slot; `writing` is there from its first turn on."""
+
+    job: Job
+    slot: int
+    writing: Writing | None = None
+    done: bool = False
+
+    def tell(self, said: Piece | Exception) -> None:
+        self.done = isinstance(said, Exception) or said.finish is not None
+        self.job.deliver(said)
+
+
 class Worker:
     """Owns a model: no other thread may touch it, except to make prompts."""
 
@@ -41,7 +59,7 @@ class Worker:
         self._line: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._active: deque[tuple[Job, int, Iterator[Piece]]] = deque()
+        self._active: list[_Active] = []
         self._thread = threading.Thread(target=self._work, name="langgraft-worker", daemon=True)
         self._thread.start()
 
@@ -63,18 +81,53 @@ class Worker:
             self._closing = True
             self._changed.notify()
         self._thread.join()
-        for job in [*self._line, *(job for job, _, _ in self._active)]:
+        for job in [*self._line, *(active.job for active in self._active)]:
             job.deliver(LanggraftError("the server is shutting down"))
         self.model.close()
 
     def _work(self) -> None:
         while self._admit():
-            job, slot, pieces = self._active[0]
-            done = job.cancelled.is_set() or self._step(job, pieces)
+            for active in self._active:
+                if active.writing is None and not active.job.cancelled.is_set():
+                    self._begin(active)
+            self._round([active for active in self._active if not (active.done or active.job.cancelled.is_set())])
             with self._changed:
-                self._active.popleft()
-                if not done:
-                    self._active.append((job, slot, pieces))
+                self._active = [a for a in self._active if not (a.done or a.job.cancelled.is_set())]
+
+    def _begin(self, active: _Active) -> None:
+        """A job's first turn: its prompt is checked, and scored where it is to come first."""
+        job = active.job
+        try:
+            if job.echo:
+                top = job.sampling.logprobs
+                tokens = () if top is None else tuple(scored(self.model, job.prompt, top, slot=active.slot))
+                active.tell(Piece(text_of(self.model, job.prompt), tokens))
+            active.writing = Writing(self.model, job.prompt, job.sampling, chat=job.chat)
+        except Exception as error:  # whatever happens, the one who asked is told, and the others go on
+            active.tell(error)
+            return
+        if active.writing.finish is not None:
+            active.tell(Piece("", (), active.writing.finish))
+
+    def _round(self, going: list[_Active]) -> None:
+        """A token for every job."""
+        writings = {active.slot: active.writing for active in going if active.writing is not None}
+        found = self._read({slot: writing.ids for slot, writing in writings.items()})
+        for active in going:
+            logits = found[active.slot]
+            try:
+                active.tell(logits if isinstance(logits, Exception) else writings[active.slot].take(logits))
+            except Exception as error:
+                active.tell(error)
+
+    def _read(self, texts: dict[int, list[int]]) -> "dict[int, np.ndarray | Exception]":
+        """What may follow each text. Where the model fails on all together, each is read alone: one may be good."""
+        try:
+            return dict(self.model.next_logits(texts)) if texts else {}
+        except Exception as error:
+            if len(texts) == 1:
+                return dict.fromkeys(texts, error)
+        return {slot: found for one in texts.items() for slot, found in self._read(dict([one])).items()}
 
     def _admit(self) -> bool:
         """Give free slots to those who wait; sleeps where there is nothing to do; False at the end."""
@@ -91,26 +144,8 @@ class Worker:
         """Begin in the free slot that remembers most of the prompt, else in the one that loses least."""
         if job.cancelled.is_set():
             return
-        taken = {slot for _, slot, _ in self._active}
+        taken = {active.slot for active in self._active}
         free = [slot for slot in range(self.model.slots) if slot not in taken]
         known = {slot: shared(self.model.remembered(slot), job.prompt) for slot in free}
         slot = max(free, key=lambda slot: (known[slot], -len(self.model.remembered(slot))))
-        self._active.append((job, slot, _pieces(self.model, job, slot)))
-
-    def _step(self, job: Job, pieces: Iterator[Piece]) -> bool:
-        """One token of one job; True when it is done."""
-        try:
-            piece = next(pieces)
-        except Exception as error:  # whatever happens, the one who asked is told, and the others go on
-            job.deliver(error)
-            return True
-        job.deliver(piece)
-        return piece.finish is not None
-
-
-def _pieces(model: LanguageModel, job: Job, slot: int) -> Iterator[Piece]:
-    if job.echo:
-        top = job.sampling.logprobs
-        tokens = () if top is None else tuple(scored(model, job.prompt, top, slot=slot))
-        yield Piece(text_of(model, job.prompt), tokens)
-    yield from generate(model, job.prompt, job.sampling, slot=slot, chat=job.chat)
+        self._active.append(_Active(job, slot))

@@ -56,6 +56,16 @@ def test_texts_side_by_side_do_not_mix(model: LanguageModel) -> None:
     assert texts == alone
 
 
+def test_texts_read_together_are_as_texts_read_alone(model: LanguageModel) -> None:
+    texts = {0: text_prompt(model, "Water boils at"), 1: text_prompt(model, "She said that " * 6)}
+    together = model.next_logits(texts)
+    for slot, ids in texts.items():
+        other = 1 - slot
+        assert model.remembered(slot) == ids
+        assert np.abs(model.logits(ids, other) - together[slot]).max() < 1e-4
+        model.logits(texts[other], other)
+
+
 def test_log_probabilities_are_the_models_own(model: LanguageModel) -> None:
     prompt = text_prompt(model, "The quick brown")
     hot = Sampling(max_tokens=4, temperature=3.0, seed=1, repetition_penalty=1.3, logprobs=3)

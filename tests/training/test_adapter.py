@@ -16,6 +16,8 @@ from torch import Tensor
 from langgraft.errors import ModelError
 from langgraft.exporting.formats import export
 from langgraft.progress import Log
+from langgraft.serving.generate import text_prompt
+from langgraft.serving.models import open_model
 from langgraft.store import sha256_file
 from langgraft.surgery.resize import resize
 from langgraft.text import language
@@ -110,6 +112,17 @@ def test_on_the_base_and_merged_it_is_the_trained_model(kind: str, made: dict[st
     assert tied == kind.startswith("tied") == ("lm_head.weight" not in load_file(merged / "model.safetensors"))
     forbidden = json.loads((one.start / "generation_config.json").read_text())["suppress_tokens"]
     assert models["on the base"].generation_config.suppress_tokens == forbidden
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_answers_without_being_merged_first(kind: str, made: dict[str, Made]) -> None:
+    one = made[kind]
+    served, merged = (open_model(str(folder), threads=1) for folder in (one.adapter, one.out / "model"))
+    ids = text_prompt(served, "The quick brown")
+    assert ids == text_prompt(merged, "The quick brown")
+    assert (served.special, served.template) == (merged.special, merged.template)
+    there = slice(0, len(load(one.start).get_vocab()))  # padding rows are -inf
+    assert abs(served.logits(ids)[there] - merged.logits(ids)[there]).max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("biased")])
