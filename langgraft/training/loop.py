@@ -6,12 +6,8 @@ ends with the same bits on the same machine and thread count.
 
 import json
 import math
-import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +19,6 @@ from torch import Tensor
 from langgraft.errors import Interrupted, RecipeError, TrainingError
 from langgraft.methods import resolve
 from langgraft.progress import Log, Progress
-from langgraft.store import TEMPORARY, atomic_write
-from langgraft.training import checkpoint
 from langgraft.training.device import (
     autocast,
     choose_device,
@@ -39,9 +33,9 @@ from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.mixture import open_rows
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.packing import Packed, Row, interleave
+from langgraft.training.saving import METRICS as METRICS
+from langgraft.training.saving import Saving, stop_requested
 from langgraft.training.schedule import SCHEDULES
-
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -113,7 +107,7 @@ def train(
         RecipeError: rates or phases do not fit together or to the model, or the device is not there.
         TrainingError: the loss is not a number, no checkpoint is usable, or those in `out` belong to a run with
             other settings.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was written, the same call resumes.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was written, the same call resumes.
     """
     data = _Data(target, replay, teacher, old_rows, base)
     return _Run(model_folder, out, data, settings, compute or Compute(), log or Log()).go(after_step)
@@ -178,6 +172,7 @@ class _Run:
         self.target = open_rows(data.target, length=settings.length, seed=settings.seed)
         self.replay = Packed(data.replay, length=settings.length, seed=settings.seed) if data.replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
+        self.saving = Saving(out, asdict(settings), keep=compute.keep_checkpoints, log=log)
         self.step_tokens = settings.batch_rows * settings.length
         self.step = 0
         self.seconds = 0.0
@@ -199,7 +194,7 @@ class _Run:
         self._resume()
         steps, tokens = self.settings.steps, self.step_tokens
         progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
-        with _stop_requested() as stop:
+        with stop_requested() as stop:
             while self.step < steps:
                 if (number := self.learner.due(self.step)) != self.learner.number:
                     self._enter(number)
@@ -286,49 +281,24 @@ class _Run:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(self.device)
 
     def _record(self, metrics: dict[str, Any]) -> None:
-        with (self.out / METRICS).open("a", encoding="utf-8") as file:
+        with self.saving.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
     def _save(self) -> None:
         started = time.perf_counter()
-        state = {
-            **self.learner.state(),
-            "progress": {"step": self.step, "seconds": self.seconds, "loss": self.last_loss},
-            "settings": asdict(self.settings),
-        }
-        checkpoint.save(self.out / "checkpoints", self.step, state, keep=self.compute.keep_checkpoints)
+        progress = {"step": self.step, "seconds": self.seconds, "loss": self.last_loss}
+        self.saving.save(self.learner, progress)
         self.seconds += time.perf_counter() - started
 
     def _resume(self) -> None:
-        """Go on from the newest whole checkpoint; metrics after it are dropped.
-
-        Raises:
-            TrainingError: the checkpoint belongs to a run with other settings.
-        """
-        (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        for name in ("model", "adapter"):
-            for half_written in self.out.glob(f"{TEMPORARY}*{name}-*"):
-                shutil.rmtree(half_written)
-        found = checkpoint.load_latest(self.out / "checkpoints", self.log)
-        metrics = self.out / METRICS
+        found = self.saving.newest()
         if found is None:
-            metrics.unlink(missing_ok=True)
             self._enter(0)
             return
         self.step, state = found
-        ours = json.loads(json.dumps(asdict(self.settings)))
-        changed = [f"{k} {v} -> {ours.get(k)}" for k, v in state["settings"].items() if v != ours.get(k)]
-        if changed:
-            raise TrainingError(
-                f"the checkpoints in {self.out} belong to a run with other settings ({', '.join(changed)}); "
-                "use those settings, give another folder, or delete this one"
-            )
         self._enter(self.learner.due(self.step - 1))
         self.learner.load(state)
         self.seconds, self.last_loss = state["progress"]["seconds"], state["progress"]["loss"]
-        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-        kept = [line for line in lines[: self.step] if line.endswith("}")]
-        atomic_write(metrics, "".join(line + "\n" for line in kept))
         self.log.say(f"pretrain: going on from step {self.step} of {self.settings.steps}")
 
     def _summary(self, adapter_bytes: int | None) -> dict[str, Any]:
@@ -347,22 +317,3 @@ class _Run:
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
-
-
-@contextmanager
-def _stop_requested() -> Iterator[list[str]]:
-    """Collect the names of SIGINT and SIGTERM, so that the loop ends after a whole step."""
-    names: list[str] = []
-
-    def remember(number: int, _: Any) -> None:
-        names.append(signal.Signals(number).name)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield names
-        return
-    old = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield names
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

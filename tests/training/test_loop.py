@@ -104,7 +104,7 @@ def test_killed_and_started_again_gives_the_same_bits(
     assert summary["last_loss"] == whole[1]["last_loss"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_after_a_whole_step_and_resumes(
     number: signal.Signals,
     data: dict[str, Any],

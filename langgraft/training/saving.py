@@ -1,0 +1,86 @@
+"""A run's checkpoints and metrics: saving a learner, finding where to go on, ending after a whole step."""
+
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from langgraft.errors import TrainingError
+from langgraft.progress import Log
+from langgraft.store import TEMPORARY, atomic_write
+from langgraft.training import checkpoint
+from langgraft.training.learner import Learner
+
+METRICS = "metrics.jsonl"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, the end of a lease, and Slurm's warning before it
+
+
+class Saving:
+    """What lies in a run's folder `out` beside the model: `checkpoints/` and `metrics.jsonl`.
+
+    `settings` are all that decides what is learned; a checkpoint of a run with others is refused.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], *, keep: int, log: Log) -> None:
+        self.out, self.keep, self.log = out, keep, log
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.folder, self.metrics = out / "checkpoints", out / METRICS
+
+    def save(self, learner: Learner, progress: dict[str, Any]) -> None:
+        """Write a checkpoint after step `progress["step"]`."""
+        state = {**learner.state(), "progress": progress, "settings": self.settings}
+        checkpoint.save(self.folder, progress["step"], state, keep=self.keep)
+
+    def newest(self) -> tuple[int, dict[str, Any]] | None:
+        """Step and state of the newest whole checkpoint, None where there is none; metrics after it are dropped.
+
+        Raises:
+            TrainingError: every checkpoint is damaged, or it belongs to a run with other settings.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("model", "adapter"):
+            for half_written in self.out.glob(f"{TEMPORARY}*{name}-*"):
+                shutil.rmtree(half_written)
+        found = checkpoint.load_latest(self.folder, self.log)
+        if found is None:
+            self.metrics.unlink(missing_ok=True)
+            return None
+        step, state = found
+        then = state["settings"]
+        changed = [f"{k} {v} -> {self.settings.get(k)}" for k, v in then.items() if v != self.settings.get(k)]
+        if changed:
+            raise TrainingError(
+                f"the checkpoints in {self.out} belong to a run with other settings ({', '.join(changed)}); "
+                "use those settings, give another folder, or delete this one"
+            )
+        self.cut_metrics(step)
+        return step, state
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop the lines of metrics of steps after `step`, and what a killed process left of a line."""
+        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
+        kept = [line for line in lines[:step] if line.endswith("}")]
+        atomic_write(self.metrics, "".join(line + "\n" for line in kept))
+
+
+@contextmanager
+def stop_requested() -> Iterator[list[str]]:
+    """Collect the names of signals that ask to stop, so that the loop ends after a whole step."""
+    names: list[str] = []
+
+    def remember(number: int, _: Any) -> None:
+        names.append(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield names
+        return
+    old = {number: signal.signal(number, remember) for number in SIGNALS}
+    try:
+        yield names
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
