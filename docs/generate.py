@@ -25,7 +25,14 @@ This page is written by `python docs/generate.py` from `langgraft/recipe.py`.
 |---|---|---|---|
 | `name` | string | name of the recipe file | Name of the run: its folder below `runs/`. |
 """
-NAMES = {"str": "string", "int": "integer", "float": "number", "bool": "true or false", "dict[str, Any]": "table"}
+NAMES = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "true or false",
+    "dict[str, Any]": "table",
+    "dict[str, SlurmJob]": "tables",
+}
 
 
 def page() -> str:

@@ -320,6 +320,37 @@ class Export(Section):
     """Share of those lines that may get other ids in llama.cpp, where it has no pre-tokenizer that splits alike."""
 
 
+class SlurmJob(Section):
+    """What a job asks Slurm for; the cluster decides what is left out."""
+
+    partition: str = ""
+    """Partition (queue)."""
+    account: str = ""
+    """Account that is charged."""
+    time: str = Field(default="", pattern=r"^(|[0-9]+(-[0-9]+)?(:[0-9]+){0,2})$")
+    """Time limit, such as `30` (minutes), `12:00:00` or `2-00:00:00`. Training that reaches it saves and queues again."""
+    gpus_per_node: int = Field(default=0, ge=0)
+    """GPUs of each node. Training gets all of them, surgery and evaluate one, other stages none."""
+    cpus_per_task: int = Field(default=0, ge=0)
+    """CPU cores of each node's task; 0 leaves it to the cluster."""
+    memory: str = ""
+    """Memory of each node, such as `64G`."""
+    extra: list[str] = Field(default_factory=list)
+    """Further options of sbatch, such as `--constraint=a100` or `--exclusive`."""
+
+
+class Slurm(SlurmJob):
+    """What the jobs of `langgraft launch --on slurm` ask for."""
+
+    corpus_parts: int = Field(default=1, ge=1)
+    """Jobs that clean text side by side; one more then joins their shards."""
+    setup: list[str] = Field(default_factory=list)
+    """Lines of shell before the command, such as `module load cuda`."""
+    stages: dict[str, SlurmJob] = Field(default_factory=dict)
+    """Other wishes for some stages, as `[compute.slurm.stages.corpus]` tables; what one of them sets replaces what
+    stands in `[compute.slurm]`."""
+
+
 class ComputeSection(Section):
     """How and where; nothing here changes what is made, apart from rounding."""
 
@@ -337,6 +368,12 @@ class ComputeSection(Section):
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many checkpoints to keep."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that train together, started by `langgraft launch`."""
+    processes_per_node: int = Field(default=1, ge=1)
+    """Training processes on each of them: one for each GPU."""
+    slurm: Slurm = Field(default_factory=Slurm)
+    """What `langgraft launch --on slurm` asks for."""
 
 
 class Recipe(Section):

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -70,7 +70,9 @@ def _floats(data: Any, model: type[BaseModel]) -> Any:
 
 
 def section_type(annotation: Any) -> type[Section] | None:
-    """The section class behind an annotation such as `Pretrain | None`, or None."""
+    """The section class behind an annotation such as `Pretrain | None`, or None; tables of sections are not one."""
+    if get_origin(annotation) is dict:
+        return None
     for kind in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(kind, type) and issubclass(kind, Section):
             return kind
@@ -96,14 +98,14 @@ def _sentence(error: ValidationError, where: str) -> str:
     return f"{where}: {place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
 
 
-def _fields_at(location: Sequence[Any]) -> list[str]:
+def _fields_at(location: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in location:
-        inner = section_type(model.model_fields[str(part)].annotation) if str(part) in model.model_fields else None
+        if part not in model.model_fields:
+            continue  # the user's own name of one of several tables
+        annotation = model.model_fields[part].annotation
+        inner = next(filter(None, map(section_type, (annotation, *getattr(annotation, "__args__", ())))), None)
         if inner is None:
-            annotation = model.model_fields[str(part)].annotation
-            inner = next((a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)), None)
-        if inner is None or not issubclass(inner, BaseModel):
             return []
         model = inner
     return list(model.model_fields)

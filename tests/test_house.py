@@ -29,8 +29,10 @@ FLOORS = (
     ("runs",),
     ("stages", "summary"),
     ("pipeline",),
+    ("launch", "launch_slurm"),
     ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options", "cli_tokenizer", "cli_serving"),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
