@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from langgraft.errors import RecipeError, TrainingError
+from langgraft.methods import resolve
 from langgraft.store import staged_folder
 from langgraft.training.adapter import load_adapter, write_adapter
 from langgraft.training.average import Average
 from langgraft.training.modes import Lora, Phase, Selected, Span, no_adapter, select
+from langgraft.training.optimizers import OPTIMIZERS, Joint
 from langgraft.training.trainable import NewRows, OldRows, parameter_groups, row_parameters, trained_parameters
 
 
@@ -26,12 +28,13 @@ class Rates:
     weight_decay: float
     betas: tuple[float, float]
     ema_decay: float
+    optimizer: str = "adamw"
 
 
 class Learner:
     """A model whose phases learn one after the other; ids from `first_row` on are new."""
 
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer | Joint
     parameters: list[nn.Parameter]
     average: Average | None = None
 
@@ -75,8 +78,7 @@ class Learner:
             weight_decay=rates.weight_decay,
             new_rows=self.new_rows,
         )
-        fused = self.model.device.type != "mps"
-        self.optimizer = torch.optim.AdamW(groups, betas=rates.betas, eps=1e-8, fused=fused)
+        self.optimizer = resolve(OPTIMIZERS, rates.optimizer, what="pretrain.optimizer")(groups, betas=rates.betas)
         self.average = Average(self.parameters, rates.ema_decay) if rates.ema_decay else None
 
     @property

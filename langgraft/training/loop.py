@@ -4,10 +4,10 @@ What a step computes depends on (model, data, settings, step) alone, so a run th
 ends with the same bits on the same machine and thread count.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,18 @@ from langgraft.training.device import (
     load_quantized,
     set_threads,
 )
+from langgraft.training.kernels import Kernels, check_kernels, prepare
 from langgraft.training.learner import Learner, Rates, describe
 from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.mixture import open_rows
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
+from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import Packed, Row, interleave
 from langgraft.training.saving import METRICS as METRICS
 from langgraft.training.saving import Saving, stop_requested
 from langgraft.training.schedule import SCHEDULES
+from langgraft.training.speed import Speedometer, peak_memory
+from langgraft.training.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Settings:
     lora: Lora = field(default_factory=Lora)
     z_loss: float = 0.0
     ema_decay: float = 0.0
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,10 @@ class Compute:
     micro_rows: int = 4
     checkpoint_every: int = 50
     keep_checkpoints: int = 2
+    attention: str = "auto"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
 
 
 def train(
@@ -154,7 +163,7 @@ class _Run:
         check_phases(settings.phases, settings.lora)
         rates = Rates(
             settings.learning_rate, settings.new_rows_learning_rate, old_rows_share(settings), settings.weight_decay,
-            settings.betas, settings.ema_decay,
+            settings.betas, settings.ema_decay, settings.optimizer,
         )  # fmt: skip
         parts = spans(settings.phases, settings.steps)
         set_threads(compute.threads)
@@ -164,8 +173,14 @@ class _Run:
         self.device = choose_device(compute.device)
         self.dtype = choose_dtype(compute.dtype, self.device)
         check_quantization(settings.lora, self.device)
+        check_optimizer(settings.optimizer, self.device)
+        kernels = Kernels(compute.attention, compute.compile, compute.activation_checkpointing)
+        check_kernels(kernels, self.device)
+        self.tracking = Tracking(out, compute.report_to, asdict(settings))
+        self.speed = Speedometer(self.device, self.dtype)
         load = load_model if settings.lora.quantize == "none" else load_quantized
         self.model = load(model_folder, self.device)
+        prepare(self.model, kernels, self.dtype, log)
         self.loss = loss_function(self.model, z_loss=settings.z_loss)
         self.divergence = self._divergence(data)
         self.learner = Learner(self.model, parts, settings.lora, rates, first_row=data.old_rows, seed=settings.seed)
@@ -173,6 +188,7 @@ class _Run:
         self.replay = Packed(data.replay, length=settings.length, seed=settings.seed) if data.replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
         self.saving = Saving(out, asdict(settings), keep=compute.keep_checkpoints, log=log)
+        self._replay_share = settings.replay_ratio if self.replay else 0.0
         self.step_tokens = settings.batch_rows * settings.length
         self.step = 0
         self.seconds = 0.0
@@ -186,6 +202,7 @@ class _Run:
 
     def _enter(self, number: int) -> None:
         self.learner.enter(number)
+        self.speed.learn(self.model)
         if self.settings.phases != (Phase(),):
             self.log.say(f"pretrain: {describe(self.learner)}")
 
@@ -194,7 +211,8 @@ class _Run:
         self._resume()
         steps, tokens = self.settings.steps, self.step_tokens
         progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
-        with stop_requested() as stop:
+        self.tracking.begin(self.step)
+        with closing(self.tracking), stop_requested() as stop:
             while self.step < steps:
                 if (number := self.learner.due(self.step)) != self.learner.number:
                     self._enter(number)
@@ -225,10 +243,16 @@ class _Run:
                 "learning_rate": rate,
                 "tokens": self.step * self.step_tokens,
                 "seconds": round(self.seconds, 3),
-                "tokens_per_second": round(self.step_tokens / elapsed, 1),
+                **self.speed.figures(self.step_tokens, self._target_bytes(self.step - 1), elapsed),
             }
         )
         progress.advance(self.step_tokens, f"step {self.step}, loss {self.last_loss:.3f}")
+
+    def _target_bytes(self, step: int) -> float:
+        """Bytes of text in the new language that a step reads."""
+        places = range(step * self.settings.batch_rows, (step + 1) * self.settings.batch_rows)
+        rows = sum(not interleave(index, self._replay_share)[0] for index in places)
+        return rows * self.settings.length * self.target.bytes_per_place
 
     def _batch(self) -> Iterator[tuple[bool, list[Row]]]:
         """The step's rows in micro-batches, each with whether it is to match the teacher."""
@@ -236,7 +260,7 @@ class _Run:
         text: list[Row] = []
         matched: list[Row] = []
         for index in range(first, first + self.settings.batch_rows):
-            is_replay, own = interleave(index, self.settings.replay_ratio if self.replay else 0.0)
+            is_replay, own = interleave(index, self._replay_share)
             if is_replay and self.replay:
                 (matched if self.divergence else text).append(self.replay.row(own))
             else:
@@ -281,8 +305,7 @@ class _Run:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(self.device)
 
     def _record(self, metrics: dict[str, Any]) -> None:
-        with self.saving.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        self.tracking.write(metrics)
 
     def _save(self) -> None:
         started = time.perf_counter()
@@ -303,13 +326,17 @@ class _Run:
 
     def _summary(self, adapter_bytes: int | None) -> dict[str, Any]:
         tokens = self.settings.steps * self.step_tokens
-        share = self.settings.replay_ratio if self.replay else 0.0
+        share = self._replay_share
+        per_second = tokens / self.seconds if self.seconds else 0.0
         return {
             "steps": self.settings.steps,
             "tokens": tokens,
             "seconds": round(self.seconds, 1),
-            "tokens_per_second": round(tokens / self.seconds, 1) if self.seconds else None,
-            "target_bytes": round(tokens * (1 - share) * self.target.bytes_per_token),
+            "tokens_per_second": round(per_second, 1) or None,
+            "mfu": round(self.speed.flops * per_second / self.speed.rate, 4),
+            "matmul_flops": round(self.speed.rate),
+            "peak_memory_bytes": peak_memory(self.device),
+            "target_bytes": round(tokens * (1 - share) * self.target.bytes_per_place),
             "replay_ratio": share,
             "last_loss": self.last_loss,
             "modes": [phase.mode for phase in self.settings.phases],

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from langgraft.training.kernels import flat_rows
+
 IGNORED = -100  # the label of places that are not to be predicted, as torch has it
 CHUNK = 256  # positions; 256 x 150k logits in float32 are 154 MB
 
@@ -132,6 +134,8 @@ def _body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], Call
         decoder, head = model.get_decoder(), model.get_output_embeddings()
 
         def states(ids: Tensor, positions: Tensor) -> Tensor:
+            if flat_rows(model):
+                ids, positions = ids.view(1, -1), positions.view(1, -1)
             # No attention mask: transformers isolates packed documents through restarting position ids only then.
             out = decoder(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)
             return out.last_hidden_state.flatten(0, 1)
@@ -139,6 +143,8 @@ def _body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], Call
         return states, head
 
     def logits(ids: Tensor, positions: Tensor) -> Tensor:
+        if flat_rows(model):
+            ids, positions = ids.view(1, -1), positions.view(1, -1)
         out = model(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)
         return out.logits.flatten(0, 1)
 

@@ -71,8 +71,8 @@ class Mixture:
         parts: dict[str, Any] = read_json(folder / _FILE)
         self._shares = {name: float(part["share"]) for name, part in parts.items() if part["share"] > 0}
         self._packed = {name: Packed(folder / parts[name]["folder"], length=length, seed=seed) for name in self._shares}
-        self.bytes_per_token = sum(
-            share * self._packed[name].bytes_per_token for name, share in self._shares.items()
+        self.bytes_per_place = sum(
+            share * self._packed[name].bytes_per_place for name, share in self._shares.items()
         ) / sum(self._shares.values())
 
     def row(self, index: int) -> Row:

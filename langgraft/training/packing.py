@@ -79,7 +79,8 @@ class Packed:
         self.offsets = np.load(folder / "offsets.npy")
         counts = read_json(folder / "packed.json")
         self.separator: int = counts["separator"]
-        self.bytes_per_token: float = counts["bytes"] / counts["tokens"]
+        # Places are tokens and the ends of documents: with short documents the ends are many.
+        self.bytes_per_place: float = counts["bytes"] / (counts["tokens"] + counts["documents"])
         self.length, self.seed = length, seed
         self.places = int(self.offsets[-1]) + len(self.offsets) - 1
         self.rows_per_epoch = max(self.places // length, 1)

@@ -63,9 +63,10 @@ def parameter_groups(
     weight_decay: float,
     new_rows: NewRows | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups for AdamW of what requires gradients, each with its `peak` rate; no decay on embeddings, norms, biases.
+    """Groups of what requires gradients, for an optimizer; no decay on embeddings, norms, biases.
 
-    Embeddings of positions (GPT-2) are body, without decay. With `new_rows`, only those rows of the token matrices.
+    Each has its `peak` rate and names its `part`: matrices, rest (of the transformer), rows. Embeddings of positions
+    (GPT-2) are part of the rest. With `new_rows`, only those rows of the token matrices.
     """
     rows = new_rows.parts if new_rows is not None else [p for p in token_matrices(model) if p.requires_grad]
     own = {id(p) for p in rows}
@@ -74,9 +75,9 @@ def parameter_groups(
     matrices = [p for p in body if p.dim() >= 2 and id(p) not in tables]
     rest = [p for p in body if p.dim() < 2 or id(p) in tables]
     groups = [
-        {"params": matrices, "peak": learning_rate, "weight_decay": weight_decay},
-        {"params": rest, "peak": learning_rate, "weight_decay": 0.0},
-        {"params": rows, "peak": new_rows_learning_rate, "weight_decay": 0.0},
+        {"part": "matrices", "params": matrices, "peak": learning_rate, "weight_decay": weight_decay},
+        {"part": "rest", "params": rest, "peak": learning_rate, "weight_decay": 0.0},
+        {"part": "rows", "params": rows, "peak": new_rows_learning_rate, "weight_decay": 0.0},
     ]
     return [{**group, "lr": group["peak"]} for group in groups if group["params"]]
 

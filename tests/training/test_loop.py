@@ -84,9 +84,17 @@ def test_loss_falls_and_the_summary_adds_up(whole: tuple[Path, dict[str, Any]], 
     assert summary["tokens"] == 6 * 3 * 32 == lines[-1]["tokens"]
     assert summary["last_loss"] == lines[-1]["loss"]
     assert summary["target_bytes"] == round(
-        summary["tokens"] * 0.75 * Packed(data["target"], length=8, seed=0).bytes_per_token
+        summary["tokens"] * 0.75 * Packed(data["target"], length=8, seed=0).bytes_per_place
     )
-    assert {"loss", "gradient_norm", "learning_rate", "tokens_per_second", "seconds"} <= lines[0].keys()
+    assert {
+        "loss",
+        "gradient_norm",
+        "learning_rate",
+        "tokens_per_second",
+        "seconds",
+        "mfu",
+        "peak_memory_bytes",
+    } <= lines[0].keys()
     assert max(m["learning_rate"] for m in lines) == QUICK.learning_rate
     # Everything but the weights travels unchanged, and the folder loads.
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):

@@ -1,0 +1,133 @@
+"""How the transformer is computed: which attention, compiled or not, and whether activations are kept or made again.
+
+Nothing here changes what is learned, apart from rounding. Packed documents are told apart by position ids that restart;
+each way of computing attention has its own way to honour them, and one that does not would leak in silence. So before
+training with any other than transformers' default, its states are compared with those of sdpa on a packed row.
+"""
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from langgraft.errors import RecipeError, TrainingError
+from langgraft.methods import suggest
+from langgraft.progress import Log
+from langgraft.training.device import autocast
+from langgraft.training.modes import decoder_layers
+
+ATTENTION = {"eager": "eager", "sdpa": "sdpa", "flex": "flex_attention", "flash": "flash_attention_2"}
+GPU_ONLY = {
+    "flex": "torch's flex attention has no backward pass elsewhere",
+    "flash": "FlashAttention has no kernels elsewhere",
+}
+LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # of a state, relative to the largest
+DOCUMENTS = (96, 37, 123)  # tokens of the documents in the row that is compared
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """`attention` is auto or a name of ATTENTION."""
+
+    attention: str = "auto"
+    compile: bool = False
+    activation_checkpointing: bool = False
+
+
+def check_kernels(kernels: Kernels, device: torch.device) -> None:
+    """Say before training what cannot run here.
+
+    Raises:
+        RecipeError: no such attention, or it needs another device or a package; or no compiler is there.
+    """
+    name = kernels.attention
+    if name != "auto" and name not in ATTENTION:
+        raise RecipeError(f"compute.attention `{name}` is unknown; {suggest(name, ['auto', *ATTENTION])}")
+    if name in GPU_ONLY and device.type != "cuda":
+        raise RecipeError(
+            f'compute.attention = "{name}" needs a CUDA device, and this run is on {device.type}: {GPU_ONLY[name]}; '
+            'use "sdpa" here, or "auto"'
+        )
+    if name == "flash" and importlib.util.find_spec("flash_attn") is None:
+        raise RecipeError(
+            'compute.attention = "flash" needs the package flash-attn, which is not installed; '
+            'run pip install flash-attn, or use "flex", which comes with torch'
+        )
+    if kernels.compile and device.type == "cpu" and not _compiler():
+        raise RecipeError(
+            "compute.compile needs a C++ compiler on a CPU, and neither g++ nor clang++ is there; install one "
+            "(Debian: apt install g++), name yours in the variable CXX, or leave compute.compile out"
+        )
+
+
+def _compiler() -> str | None:
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def prepare(model: Any, kernels: Kernels, dtype: torch.dtype, log: Log) -> None:
+    """Make `model` compute as asked; `dtype` is that of its matrix products.
+
+    Raises:
+        TrainingError: attention of that kind mixes the documents of a packed row, or differs from sdpa otherwise.
+        ModelError: there is no list of layers to compile.
+    """
+    if kernels.attention == "auto":
+        if model.device.type == "cuda":
+            _fastest(model, dtype, log)
+    else:
+        _set_attention(model, kernels.attention, dtype)
+    if kernels.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if kernels.compile:
+        # Layer by layer: they share their code, so one compilation serves all of them, and models start in seconds.
+        for layer in decoder_layers(model)[1]:
+            layer.compile()
+
+
+def flat_rows(model: Any) -> bool:
+    """Whether rows must follow one another in one long row: FlashAttention finds documents only there."""
+    return str(model.config._attn_implementation).startswith("flash")
+
+
+def _set_attention(model: Any, name: str, dtype: torch.dtype) -> None:
+    before = model.config._attn_implementation
+    if ATTENTION[name] == before:
+        return
+    model.set_attn_implementation("sdpa")
+    wanted = packed_states(model, dtype)
+    model.set_attn_implementation(ATTENTION[name])
+    apart = (packed_states(model, dtype) - wanted).abs().max() / wanted.abs().max()
+    if not apart <= LARGEST_DIFFERENCE.get(dtype, 1e-3):
+        model.set_attn_implementation(before)
+        raise TrainingError(
+            f'compute.attention = "{name}" gives other states than sdpa on a row of packed documents (by {apart:.1g} '
+            'of the largest), so it would learn across documents; use "sdpa"'
+        )
+
+
+def _fastest(model: Any, dtype: torch.dtype, log: Log) -> None:
+    """FlashAttention where it is installed, else flex; sdpa where that cannot run or differs. Not measured on a GPU."""
+    name = "flash" if importlib.util.find_spec("flash_attn") and dtype is torch.bfloat16 else "flex"
+    before = model.config._attn_implementation
+    try:
+        _set_attention(model, name, dtype)
+    except (TrainingError, RuntimeError, ValueError, ImportError, NotImplementedError) as error:
+        model.set_attn_implementation(before)
+        log.say(f"attention: {name} cannot be used here ({str(error).splitlines()[0]}); {before} instead")
+    else:
+        log.say(f"attention: {name}")
+
+
+@torch.no_grad()
+def packed_states(model: Any, dtype: torch.dtype) -> torch.Tensor:
+    """States of the decoder, (tokens, width) in float32, for one row of `DOCUMENTS`."""
+    positions = torch.cat([torch.arange(size) for size in DOCUMENTS])[None].to(model.device)
+    size = model.get_input_embeddings().weight.shape[0]
+    ids = (torch.arange(positions.shape[1], device=model.device) * 7919 % size)[None]
+    with autocast(model.device, dtype):
+        out = model.get_decoder()(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False)
+    return out.last_hidden_state[0].float()
