@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from langgraft.errors import CorpusError, InputError
-from langgraft.text import language
+from langgraft.errors import CorpusError
+from langgraft.text import find_language
 
 MAGIC = (793712314).to_bytes(4, "little")
 CANDIDATES, ALL = 5, 1 << 20
@@ -25,9 +25,8 @@ def code_of(label: str) -> str:
     """
     bare = label.removeprefix("__label__")
     name, _, script = bare.partition("_")
-    try:
-        known = language(_NAMES.get(name, name))
-    except InputError:
+    known = find_language(_NAMES.get(name, name))
+    if known is None:
         return bare
     return f"{known.code}-Latn" if script == "Latn" and "Latin" not in known.scripts else known.code
 

@@ -153,6 +153,21 @@ def thai_forms(text: str) -> str:
 
 
 @functools.cache
+def _thai_disorder(offset: int) -> re.Pattern[str]:
+    """Where any of `_thai_marks` begins or ends: most text is in order, and is looked through once."""
+
+    def chars(*spans: tuple[int, int]) -> str:
+        return "".join(f"{chr(first + offset)}-{chr(last + offset)}" for first, last in spans)
+
+    tone, mark = chars((0xE48, 0xE4B)), chars((0xE31, 0xE31), (0xE34, 0xE3A), (0xE47, 0xE4E))
+    nikhahit, aa, am, e = (chr(point + offset) for point in (0xE4D, 0xE32, 0xE33, 0xE40))
+    vowel = chars((0xE31, 0xE31), (0xE34, 0xE39))
+    return re.compile(
+        f"([{mark}{am}{e}])(?:(?<=[{mark}{e}])\\1|(?<=[{tone}])[{vowel}{nikhahit}]|(?<={nikhahit})[{aa}{tone}]|(?<={am})[{tone}])"
+    )
+
+
+@functools.cache
 def _thai_marks(offset: int) -> tuple[tuple[re.Pattern[str], str], ...]:
     """Patterns of `thai_order` and `lao_order`; Lao's block has the same order as Thai's, 128 code points later."""
 
@@ -174,6 +189,8 @@ def _thai_marks(offset: int) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 def thai_order(text: str, offset: int = 0) -> str:
     """Sara am in one piece after its tone mark, tone marks after vowels, no mark twice, sara ae in one piece (เเ แ)."""
+    if not _thai_disorder(offset).search(text):
+        return text
     for pattern, by in _thai_marks(offset):
         text = pattern.sub(by, text)
     return text
