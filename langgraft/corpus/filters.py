@@ -103,7 +103,7 @@ def top_ngram(text: Text, *, n: int) -> float | None:
     """Share of characters in the most frequent n-gram of words, if it occurs twice or more."""
     if not text.long:
         return None
-    most, _ = text.recurrence(n)
+    most = text.most(n)
     if most < 2:
         return 0.0
     longest = text.longest(n)
@@ -117,31 +117,24 @@ def top_ngram_below(text: Text, high: float, *, n: int) -> bool:
     """Whether `top_ngram` is certainly at most `high`."""
     if not text.long:
         return True
-    return any(text.longest(n) * of(n)[0] / text.characters <= high for of in (text.recurrence_at_most, text.recurrence))
+    longest, shorter = text.longest(n), text.shorter(n)
+    return any(longest * text.most(k) / text.characters <= high for k in (shorter, n) if k)
 
 
 def duplicate_ngrams(text: Text, *, n: int) -> float | None:
     """Share of characters inside n-grams of words that occurred before."""
-    if not text.long:
-        return None
-    if not text.recurrence(n)[1]:
-        return 0.0
-    grams, width = text.grams(n), n * text.size
-    _, first = np.unique(grams, return_index=True)
-    repeats = np.ones(len(grams), dtype=np.int64)
-    repeats[first] = 0
-    edges = np.zeros(len(grams) + width, dtype=np.int64)
-    edges[: len(grams)] += repeats
-    edges[width:] -= repeats
-    covered = np.cumsum(edges[:-1]) > 0
-    return float(text.lengths_of_units()[covered].sum() / text.characters)
+    return text.covered(text.repeats(n), n) if text.long else None
 
 
 def duplicate_ngrams_below(text: Text, high: float, *, n: int) -> bool:
-    """Whether `duplicate_ngrams` is certainly at most `high`: n-grams that occurred before need not touch."""
+    """Whether `duplicate_ngrams` is certainly at most `high`: n-grams begin again only where shorter ones do."""
     if not text.long:
         return True
-    return any(text.longest(n) * of(n)[1] / text.characters <= high for of in (text.recurrence_at_most, text.recurrence))
+    shorter = text.shorter(n)
+    if not shorter:
+        return False
+    repeats = text.repeats(shorter)[: len(text.units) - n * text.size + 1]
+    return int(repeats.sum()) * text.longest(n) / text.characters <= high or text.covered(repeats, n) <= high
 
 
 def symbols(text: Text) -> float | None:

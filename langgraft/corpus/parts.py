@@ -1,7 +1,6 @@
 """A text and its parts, as the quality filters measure it."""
 
 import functools
-import sys
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -17,6 +16,19 @@ MIN_LINES = 5  # nor do repeated lines of fewer
 _BASE = np.uint64(0xD6E8FEB86659FD93)
 
 
+def _grouped(hashes: np.ndarray) -> np.ndarray:
+    """An order in which equal hashes follow each other, each group in its own order; shape as `hashes`.
+
+    Two passes over 16 bits each, which numpy sorts by counting, do where different hashes do not share those 32.
+    """
+    low, high = hashes.astype(np.uint16), (hashes >> np.uint64(16)).astype(np.uint16)
+    order = np.argsort(low, kind="stable")
+    order = order[np.argsort(high[order], kind="stable")]
+    ordered = hashes[order]
+    mixed = (ordered[1:] != ordered[:-1]) & ((ordered[1:] ^ ordered[:-1]) & np.uint64(0xFFFFFFFF) == 0)
+    return np.argsort(hashes, kind="stable") if mixed.any() else order
+
+
 class Text:
     """A text and its parts, each made when it is first asked for.
 
@@ -30,7 +42,8 @@ class Text:
         self.spaces = known.spaces
         self.size = 1 if self.spaces else CHARACTERS_PER_WORD.get(known.scripts[0], OTHER_CHARACTERS_PER_WORD)
         self.stop_words = stop_words
-        self._recurrence = {0: (sys.maxsize, sys.maxsize)}  # by n
+        self._repeats: dict[int, np.ndarray] = {}
+        self._most: dict[int, int] = {}
 
     @functools.cached_property
     def lines(self) -> list[str]:
@@ -93,28 +106,42 @@ class Text:
             self._hashes.append(last[: max(len(one) - done, 0)] * step + one[done:])
         return self._hashes[n - 1]
 
-    def recurrence(self, n: int) -> tuple[int, int]:
-        """How often the most frequent n-gram of words occurs, and how many n-grams occurred before."""
-        if n not in self._recurrence:
-            if self.recurrence_at_most(n)[1] == 0:
-                return 1, 0
-            grams = np.sort(self.grams(n))
-            new = np.flatnonzero(np.concatenate([[True], grams[1:] != grams[:-1]]))
-            most = int(np.diff(new, append=len(grams)).max())
-            self._recurrence[n] = most, len(grams) - len(new)
-        return self._recurrence[n]
+    def repeats(self, n: int) -> np.ndarray:
+        """Which n-grams of words occurred before, shape (count,)."""
+        if n not in self._repeats:
+            grams = self.grams(n)
+            order = _grouped(grams)
+            again = grams[order[1:]] == grams[order[:-1]]
+            self._repeats[n] = np.zeros(len(grams), dtype=bool)
+            self._repeats[n][order[1:]] = again
+            edges = np.flatnonzero(np.concatenate([[True], ~again, [True]]))
+            self._most[n] = int(np.diff(edges).max())
+        return self._repeats[n]
 
-    def recurrence_at_most(self, n: int) -> tuple[int, int]:
-        """A bound on `recurrence` from shorter n-grams, where they were counted: longer ones recur no more often."""
-        return self._recurrence[max(k for k in self._recurrence if k <= n)]
+    def most(self, n: int) -> int:
+        """How often the most frequent n-gram occurs."""
+        self.repeats(n)
+        return self._most[n]
+
+    def shorter(self, n: int) -> int:
+        """The longest n-gram of at most `n` words that was looked at, or 0: a longer one recurs no more often."""
+        return max((k for k in self._repeats if k <= n), default=0)
+
+    def covered(self, repeats: np.ndarray, n: int) -> float:
+        """Share of characters in the n-grams that begin where `repeats` says."""
+        if not repeats.any():
+            return 0.0
+        width = n * self.size
+        edges = np.zeros(len(self.units) + width + 1, dtype=np.int32)
+        edges[: len(repeats)] += repeats
+        edges[width : width + len(repeats)] -= repeats
+        inside = np.cumsum(edges[: len(self.units)], dtype=np.int32) > 0
+        of = int(inside.sum()) if isinstance(self.units, str) else int(np.diff(self._starts)[inside].sum())
+        return of / self.characters
 
     def longest(self, n: int) -> int:
         """Characters in the longest n-gram."""
         return n * self.size if isinstance(self.units, str) else int(self.lengths(n).max())
-
-    def lengths_of_units(self) -> np.ndarray:
-        """Characters in every word, or ones; shape (units,)."""
-        return np.diff(self._starts)
 
     def lengths(self, n: int) -> np.ndarray:
         """Characters in every n-gram; shape (count,)."""
