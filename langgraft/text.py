@@ -285,12 +285,24 @@ class Runs:
     def _usual(self) -> re.Pattern[str]:
         return re.compile(f"[{bmp_class(self._class)}]+")
 
+    @functools.cached_property
+    def _perhaps(self) -> re.Pattern[str]:
+        return re.compile(f"[{bmp_class(self._class)}\U00010000-\U0010ffff]")
+
+    def absent(self, text: str) -> bool:
+        """Whether `text` has no such character, quickly; False may also mean: not told so quickly."""
+        return self._perhaps.search(text) is None
+
     def _of(self, text: str) -> "re.Pattern[str] | regex.Pattern[str]":
         return self._any if _ASTRAL.search(text) else self._usual
 
     def sub(self, by: str, text: str) -> str:
         """`text` with `by` for each run."""
         return str(self._of(text).sub(by, text))
+
+    def findall(self, text: str) -> list[str]:
+        """The runs in `text`."""
+        return list(self._of(text).findall(text))
 
     def count(self, text: str) -> int:
         """Number of characters of the class in `text`."""

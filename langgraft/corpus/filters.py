@@ -192,7 +192,7 @@ def digits(text: Text) -> float | None:
 
 def digits_below(text: Text, high: float) -> bool:
     """Whether `digits` is certainly at most `high`: most texts have hardly any."""
-    return not _DIGITS.count(text.text)
+    return _DIGITS.absent(text.text)
 
 
 def stop_words(text: Text) -> float | None:
