@@ -70,17 +70,35 @@ def likely(text: str, code: str) -> bool:
     return dict(load_model().candidates(text.replace("\n", " "))).get(code, 0.0) > 0.01
 
 
+def only_likely_lines(text: str, code: str) -> str:
+    """What langgraft does for a document of several lines: each is asked about, and clearly foreign ones go.
+
+    datatrove has no such step. This is the least that one would do.
+    """
+    if "\n" not in text:
+        return text
+    lines = text.split("\n")
+    return "\n".join(line for line in lines if len(line) < 24 or likely(line, code))
+
+
 def datatrove(path: Path, out: Path, language: str) -> None:
     import logging
 
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets
-    from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter, LambdaFilter
+    from datatrove.pipeline.filters import C4QualityFilter, GopherQualityFilter, GopherRepetitionFilter, LambdaFilter
     from datatrove.pipeline.formatters import FTFYFormatter, PIIFormatter
+    from datatrove.pipeline.formatters.base import BaseFormatter
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers.jsonl import JsonlWriter
     from loguru import logger
+
+    class LinesFormatter(BaseFormatter):  # type: ignore[misc]
+        name = "language of lines"
+
+        def format(self, text: str) -> str:
+            return only_likely_lines(text, language)
 
     logger.remove()
     logging.disable()
@@ -90,6 +108,7 @@ def datatrove(path: Path, out: Path, language: str) -> None:
         [
             JsonlReader(str(path.parent), glob_pattern=path.name),
             FTFYFormatter(normalization="NFC"),
+            LinesFormatter(),
             LambdaFilter(lambda document: likely(document.text, language)),
             # Bounds that only documents far from prose miss, as with langgraft's defaults; short ones stay.
             GopherRepetitionFilter(language=code, dup_line_frac=0.5, top_n_grams=WIDE_TOP, dup_n_grams=WIDE_REPEATED),
@@ -100,6 +119,16 @@ def datatrove(path: Path, out: Path, language: str) -> None:
                 max_avg_word_length=21,
                 max_non_alpha_words_ratio=0.1,
                 min_stop_words=None,
+            ),
+            C4QualityFilter(  # "lorem ipsum" and curly brackets alone, which is what both sides look for
+                remove_citations=False,
+                filter_no_terminal_punct=False,
+                min_num_sentences=-1,
+                min_words_per_line=-1,
+                max_word_length=-1,
+                filter_javascript=False,
+                filter_policy=False,
+                language=code,
             ),
             PIIFormatter(),
             JsonlWriter(clean),

@@ -150,7 +150,7 @@ def corpus(
     reader: Annotated[str, typer.Option(help="How to read it.")] = "auto",
     text_key: Annotated[str, typer.Option(help="Field or column that holds the text.")] = "text",
     encoding: Annotated[str, typer.Option(help="Encoding, such as cp1256; detected by default.")] = "auto",
-    option: Annotated[list[str] | None, typer.Option(help="name=value, an option of the reader.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="A reader's name=value, or INPUT:name=value.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at damaged files and lines.")] = False,
     license_: Annotated[str, typer.Option("--license", help="Licence of the text.")] = "",
     min_characters: Annotated[int, typer.Option(min=1, help="Drop shorter documents.")] = 1,
@@ -175,9 +175,9 @@ def corpus(
     from langgraft.corpus.document import Input
 
     free(out)
-    options = reader_options(option or [])
+    options = zip(inputs, reader_options(option or [], inputs), strict=True)
     summary = corpus_command(
-        [Input(path, reader, text_key, license_, "", encoding, strict, options) for path in inputs],
+        [Input(path, reader, text_key, license_, "", encoding, strict, of_one) for path, of_one in options],
         out,
         language,
         quality=quality,

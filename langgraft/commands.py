@@ -30,22 +30,30 @@ def based(name: str) -> Iterator[Path]:
         yield materialise(locate(name), Path(scratch) / "base")
 
 
-def reader_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`name=value` pairs as a reader's options; values as in TOML, anything else is a string.
+def reader_options(pairs: Sequence[str], inputs: Sequence[str]) -> list[dict[str, Any]]:
+    """`name=value` and `INPUT:name=value` pairs as each input's options; those of one input go before those of all.
+
+    Values are as in TOML, anything else is a string.
 
     Raises:
-        RecipeError: a pair has no equals sign.
+        RecipeError: a pair has no equals sign, or its input is not there.
     """
-    options: dict[str, Any] = {}
+    for_all: dict[str, Any] = {}
+    for_one: dict[str, dict[str, Any]] = {name: {} for name in inputs}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
+        one = max((name for name in inputs if pair.startswith(f"{name}:")), key=len, default="")
+        name, equals, value = pair.removeprefix(f"{one}:").partition("=")
         if not equals:
             raise RecipeError(f"--option {pair} must be name=value, such as --option code=keep")
+        if ":" in name:
+            wrong = name.rpartition(":")[0]
+            raise RecipeError(f"--option {pair}: {wrong} is no input; write it as among the inputs: {', '.join(inputs)}")
+        options = for_one[one] if one else for_all
         try:
             options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             options[name.strip()] = value
-    return options
+    return [{**for_all, **for_one[name]} for name in inputs]
 
 
 def corpus_command(

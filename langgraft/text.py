@@ -5,6 +5,7 @@ Script names are Unicode script property values as the `regex` package knows the
 
 import difflib
 import functools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -211,6 +212,16 @@ def _aliases() -> dict[str, str]:
     return found
 
 
+def _bare(code: str) -> str:
+    return code.replace("_", "-").split("-")[0].strip().lower()
+
+
+def find_language(code: str) -> Language | None:
+    """As `language`, or None for a code that is not in the table."""
+    known = _aliases().get(_bare(code))
+    return languages()[known] if known else None
+
+
 @functools.cache
 def language(code: str) -> Language:
     """Look a language up by ISO 639-1 or 639-3 code; a region or script subtag ("pt-BR") is ignored.
@@ -219,9 +230,9 @@ def language(code: str) -> Language:
         InputError: the code is not in the table; close codes and names are suggested.
     """
     aliases = _aliases()
-    bare = code.replace("_", "-").split("-")[0].strip().lower()
-    if bare in aliases:
-        return languages()[aliases[bare]]
+    bare = _bare(code)
+    if known := find_language(code):
+        return known
     names = {known.name.lower(): known.code for known in languages().values()}
     wanted = code.strip().lower()
     by_name = [names[name] for name in difflib.get_close_matches(wanted, names, n=3, cutoff=0.7)]
@@ -246,14 +257,89 @@ def script_of(char: str) -> str:
     return str(match.lastgroup) if match else "Unknown"
 
 
+_ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+
+
+def bmp_class(pattern: str) -> str:
+    """The characters up to U+FFFF that a `regex` class matches, as the inside of a class for `re`."""
+    spans: list[list[int]] = []
+    for point in map(ord, regex.findall(pattern, "".join(map(chr, range(0x10000))))):
+        if spans and spans[-1][1] == point - 1:
+            spans[-1][1] = point
+        else:
+            spans.append([point, point])
+    return "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in spans)
+
+
+class Runs:
+    """Runs of characters of a `regex` class such as `[\\p{L}\\p{M}]`.
+
+    `re` knows no Unicode properties, but finds the members of a class several times faster: it does the work
+    wherever no character is above U+FFFF.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._class, self._any = pattern, regex.compile(f"{pattern}+")
+
+    @functools.cached_property
+    def _usual(self) -> re.Pattern[str]:
+        return re.compile(f"[{bmp_class(self._class)}]+")
+
+    @functools.cached_property
+    def _perhaps(self) -> re.Pattern[str]:
+        return re.compile(f"[{bmp_class(self._class)}\U00010000-\U0010ffff]")
+
+    def absent(self, text: str) -> bool:
+        """Whether `text` has no such character, quickly; False may also mean: not told so quickly."""
+        return self._perhaps.search(text) is None
+
+    def _of(self, text: str) -> "re.Pattern[str] | regex.Pattern[str]":
+        return self._any if _ASTRAL.search(text) else self._usual
+
+    def sub(self, by: str, text: str) -> str:
+        """`text` with `by` for each run."""
+        return str(self._of(text).sub(by, text))
+
+    def findall(self, text: str) -> list[str]:
+        """The runs in `text`."""
+        return list(self._of(text).findall(text))
+
+    def count(self, text: str) -> int:
+        """Number of characters of the class in `text`."""
+        return len(text) - len(self.sub("", text))
+
+
 _LETTER = regex.compile(r"[\p{L}\p{M}]")
+_NEUTRAL = r"[^\p{L}\p{M}]|[\p{Script=Common}\p{Script=Inherited}]"
 
 
-@functools.lru_cache(maxsize=1 << 17)
-def _script_of_letter(char: str) -> str:
+class _Scripts(dict[str, str]):
     """The script of a letter or mark, "" for anything else and for what belongs to no script of its own."""
-    script = script_of(char) if _LETTER.match(char) else ""
-    return "" if script in ("Common", "Inherited") else script
+
+    def __missing__(self, char: str) -> str:
+        script = script_of(char) if _LETTER.match(char) else ""
+        self[char] = "" if script in ("Common", "Inherited") else script
+        return self[char]
+
+
+_scripts = _Scripts()
+
+
+@functools.cache
+def _alone(script: str) -> re.Pattern[str]:
+    """Matches what has letters or marks of `script` and of no other; above U+FFFF it finds none."""
+    neutral, own = _neutral(), bmp_class(rf"(?=[\p{{L}}\p{{M}}])\p{{Script={script}}}")
+    return re.compile(f"[{neutral}]*[{own}][{neutral}{own}]*")
+
+
+@functools.cache
+def _neutral() -> str:
+    return bmp_class(_NEUTRAL)
+
+
+def only_script(text: str, script: str) -> bool:
+    """Whether `script_shares` of `text` is `{script: 1.0}`, quickly; False may also mean: not told so quickly."""
+    return _alone(script).fullmatch(text) is not None
 
 
 def script_shares(text: str) -> dict[str, float]:
@@ -263,7 +349,7 @@ def script_shares(text: str) -> dict[str, float]:
     """
     counts: dict[str, int] = {}
     for char, n in Counter(text).items():
-        if script := _script_of_letter(char):
+        if script := _scripts[char]:
             counts[script] = counts.get(script, 0) + n
     total = sum(counts.values())
     return {script: n / total for script, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}

@@ -8,13 +8,42 @@ from command import langgraft
 
 from langgraft.cli import app
 from langgraft.commands import reader_options
-from langgraft.errors import RecipeError
+from langgraft.corpus.prepare import read_split
+from langgraft.errors import CorpusError, RecipeError
 
 
 def test_reader_options() -> None:
-    assert reader_options(["code=keep", "gap=2.5", "header=true"]) == {"code": "keep", "gap": 2.5, "header": True}
+    given = ["code=keep", "gap=2.5", "header=true"]
+    assert reader_options(given, ["a.md"]) == [{"code": "keep", "gap": 2.5, "header": True}]
     with pytest.raises(RecipeError, match="--option code must be name=value"):
-        reader_options(["code"])
+        reader_options(["code"], ["a.md"])
+
+
+def test_reader_options_of_one_input() -> None:
+    inputs = ["hub:a/b", "docs/*.md", "x.xml"]
+    given = ["docs/*.md:code=keep", "x.xml:tables=drop", "hub:a/b:revision=a=b", "n=1", "x.xml:n=2"]
+    assert reader_options(given, inputs) == [
+        {"n": 1, "revision": "a=b"},
+        {"n": 1, "code": "keep"},
+        {"n": 2, "tables": "drop"},
+    ]
+    with pytest.raises(RecipeError, match=r"y.xml is no input; write it as among the inputs: hub:a/b, docs/\*.md, x.xml"):
+        reader_options(["y.xml:tables=drop"], inputs)
+
+
+def test_options_for_inputs_of_two_readers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    story = "\n\n".join(f"Page {i} of an English text about the weather in the north of the country." for i in range(9))
+    (tmp_path / "a.md").write_text(f"{story}\n\n```\nthe code that is to be kept\n```\n")
+    (tmp_path / "b.txt").write_text("\n".join(f"Line {i} tells of storms that came from the west." for i in range(40)))
+    notes, lines = str(tmp_path / "a.md"), str(tmp_path / "b.txt")
+    arguments = ["--language", "en", "--dev", "1", "--test", "1", "--no-near-duplicates"]
+    with pytest.raises(SystemExit) as ended:
+        app(["corpus", notes, lines, "-o", str(tmp_path / "out"), *arguments, "--option", f"{notes}:code=keep"])
+    assert ended.value.code in (0, None), capsys.readouterr().err
+    rows = [row for name in ("train", "dev", "test") for row in read_split(tmp_path / "out", "target", name)]
+    assert any("code that is to be kept" in row.text for row in rows)
+    with pytest.raises(CorpusError, match="reader `text` has no option `code`"):
+        app(["corpus", notes, lines, "-o", str(tmp_path / "two"), *arguments, "--option", "code=keep"])
 
 
 def test_damage_and_drops_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,8 @@ class Cleaner:
             return
         self.counts["checked"] += 1
         selection = select(self._identifier, text, self.settings.mixed)
-        self.counts.update({MIX + language: n for language, n in selection.mix.items()})
+        for language, n in selection.mix.items():
+            self.counts[MIX + language] += n
         if not selection.keep:
             yield Dropped(document, selection.reason, {})
             return
@@ -111,7 +112,7 @@ class Cleaner:
         lines = {"boilerplate": shared} if shared else {}
         for why, left_out in [*lines.items(), *selection.left_out.items()]:
             yield Dropped(replace(document, text="\n".join(left_out)), why, {"part": "lines"})
-        yield replace(document, text=text)
+        yield document if text == document.text else replace(document, text=text)
 
     def _judged(self, text: str) -> tuple[str, dict[str, str]]:
         """Why a text in the language is not good enough, or "", and what was measured."""
@@ -124,7 +125,8 @@ class Cleaner:
         """The text as it is kept: personal data masked, and no longer than it may be."""
         if self.settings.mask:
             text, masked = mask(text, self.settings.code, self.settings.mask)
-            self.counts.update({MASKED + kind: n for kind, n in masked.items()})
+            for kind, n in masked.items():
+                self.counts[MASKED + kind] += n
         limit = self.settings.max_characters
         if limit is None or len(text) <= limit:
             return text

@@ -25,8 +25,9 @@ class Document:
 
     def row(self) -> dict[str, Any]:
         """The document as a JSON object, keys in a fixed order."""
-        names = self.__slots__ if self.duplicates else self.__slots__[:-1]
-        return {name: getattr(self, name) for name in names}
+        row: dict[str, Any] = {"text": self.text, "id": self.id, "language": self.language}
+        row |= {"source": self.source, "license": self.license}
+        return {**row, "duplicates": self.duplicates} if self.duplicates else row
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ as `CHARACTERS_PER_WORD` says, and measures of single words do not apply.
 """
 
 import functools
-import sys
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,102 +20,22 @@ import numpy as np
 import regex
 
 from langgraft.corpus.document import Document
+from langgraft.corpus.parts import MIN_LINES, MIN_WORDS, Text
 from langgraft.errors import CorpusError
 from langgraft.methods import suggest
-from langgraft.text import language
+from langgraft.text import Runs, language
 
-# A word of Chinese or Japanese has about two characters, one of Thai or Khmer about five with its signs.
-CHARACTERS_PER_WORD = {"Han": 2, "Hiragana": 2}
-OTHER_CHARACTERS_PER_WORD = 5
-MIN_WORDS = 50  # n-grams, words and letters of shorter texts say nothing (Gopher drops these texts altogether)
-MIN_LINES = 5  # nor do repeated lines of fewer
 MIN_BOILERPLATE = 12  # letters and digits; shorter lines (answers in dialogues, headings) are kept
 
-_BASE = np.uint64(0xD6E8FEB86659FD93)
 _ENDS = tuple(".!?。！？…।॥؟۔։።፧၊။។៕ฯ\"'»”’」』）)")
 _BULLETS = tuple("•‣◦▪●○·・*-–—►▶■□")
 _LETTER = regex.compile(r"\p{L}")
-_LETTERS = regex.compile(r"[\p{L}\p{M}]")
-_DIGITS = regex.compile(r"\p{N}")
+_LETTERS = Runs(r"[\p{L}\p{M}]")
+_DIGITS = Runs(r"\p{N}")
+# What has the letters of "lorem ipsum" when it is case-folded.
+_LOREM_IPSUM = re.compile("[Ll\ufb02\ufb04][Oo][Rr][Ee][Mm] [Ii][Pp][Ss\u017f][Uu][Mm]")
 _KEY = regex.compile(r"[^\p{L}\p{M}\p{N}]+")
 _EDGES = regex.compile(r"^[\p{P}\p{S}]+|[\p{P}\p{S}]+$")
-
-
-class Text:
-    """A text and its parts, each made when it is first asked for.
-
-    `words` are what stands between spaces; None for a language without spaces. `units` is what n-grams are made
-    of: words, or characters without white space, `size` of which count as a word.
-    """
-
-    def __init__(self, text: str, code: str, stop_words: Collection[str] = ()) -> None:
-        self.text = text
-        known = language(code)
-        self.spaces = known.spaces
-        self.size = 1 if self.spaces else CHARACTERS_PER_WORD.get(known.scripts[0], OTHER_CHARACTERS_PER_WORD)
-        self.stop_words = stop_words
-        self.longest_repeat = sys.maxsize  # no n-gram of more words occurs twice
-
-    @functools.cached_property
-    def lines(self) -> list[str]:
-        """Lines that are not empty, without white space around them."""
-        return [bare for line in self.text.split("\n") if (bare := line.strip())]
-
-    @functools.cached_property
-    def paragraphs(self) -> list[str]:
-        """What stands between empty lines."""
-        return [bare for part in self.text.split("\n\n") if (bare := part.strip())]
-
-    @functools.cached_property
-    def units(self) -> Sequence[str]:
-        """Words, or the characters in one string."""
-        parts = self.text.split()
-        return parts if self.spaces else "".join(parts)
-
-    @functools.cached_property
-    def characters(self) -> int:
-        """Characters without white space."""
-        return sum(map(len, self.units)) if self.spaces else len(self.units)
-
-    @functools.cached_property
-    def long(self) -> bool:
-        """Whether there is enough text to count n-grams and words."""
-        return len(self.units) >= MIN_WORDS * self.size
-
-    @functools.cached_property
-    def _starts(self) -> np.ndarray:
-        """Characters before each unit, and in all: shape (units + 1,)."""
-        if isinstance(self.units, str):
-            return np.arange(len(self.units) + 1)
-        return np.concatenate([[0], np.cumsum([len(word) for word in self.units])])
-
-    @functools.cached_property
-    def _hashes(self) -> list[np.ndarray]:
-        """64-bit polynomial hashes of all n-grams; entry n - 1 for n words."""
-        if isinstance(self.units, str):
-            ids = np.frombuffer(self.units.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-        else:
-            known: dict[str, int] = {}
-            ids = np.array([known.setdefault(word, len(known)) for word in self.units], dtype=np.uint64)
-        ids = (ids + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        ids ^= ids >> np.uint64(29)
-        one = ids
-        for _ in range(self.size - 1):
-            one = one[:-1] * _BASE + ids[len(ids) - len(one) + 1 :]
-        return [one]
-
-    def grams(self, n: int) -> np.ndarray:
-        """A hash for every n-gram of words (or of n * size characters), overlapping; shape (count,)."""
-        one, step = self._hashes[0], np.uint64(pow(int(_BASE), self.size, 1 << 64))
-        while len(self._hashes) < n:
-            last, done = self._hashes[-1], len(self._hashes) * self.size
-            self._hashes.append(last[: max(len(one) - done, 0)] * step + one[done:])
-        return self._hashes[n - 1]
-
-    def lengths(self, n: int) -> np.ndarray:
-        """Characters in every n-gram; shape (count,)."""
-        width = n * self.size
-        return self._starts[width:] - self._starts[:-width]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +56,15 @@ Measure = Callable[[Text], float | None]
 class Filter(NamedTuple):
     """A measure and its default bounds. `derive` says which sides clean text may set: "low", "high" or both.
 
-    `without_spaces` are the bounds for languages without spaces, where they differ.
+    `without_spaces` are the bounds for languages without spaces, where they differ. `below` tells cheaply that the
+    measure is at most a number; it may say False where it is.
     """
 
     measure: Measure
     bounds: Bounds
     derive: tuple[str, ...] = ("high",)
     without_spaces: Bounds | None = None
+    below: Callable[[Text, float], bool] | None = None
 
     def default(self, *, spaces: bool) -> Bounds:
         """The default bounds in a language with or without spaces."""
@@ -181,32 +103,38 @@ def top_ngram(text: Text, *, n: int) -> float | None:
     """Share of characters in the most frequent n-gram of words, if it occurs twice or more."""
     if not text.long:
         return None
-    _, first, counts = np.unique(text.grams(n), return_index=True, return_counts=True)
-    most = int(counts.max())
+    most = text.most(n)
     if most < 2:
         return 0.0
-    longest = int(text.lengths(n)[first[counts == most]].max())
+    longest = text.longest(n)
+    if text.spaces:
+        _, first, counts = np.unique(text.grams(n), return_index=True, return_counts=True)
+        longest = int(text.lengths(n)[first[counts == most]].max())
     return min(1.0, longest * most / text.characters)
+
+
+def top_ngram_below(text: Text, high: float, *, n: int) -> bool:
+    """Whether `top_ngram` is certainly at most `high`."""
+    if not text.long:
+        return True
+    longest, shorter = text.longest(n), text.shorter(n)
+    return any(longest * text.most(k) / text.characters <= high for k in (shorter, n) if k)
 
 
 def duplicate_ngrams(text: Text, *, n: int) -> float | None:
     """Share of characters inside n-grams of words that occurred before."""
+    return text.covered(text.repeats(n), n) if text.long else None
+
+
+def duplicate_ngrams_below(text: Text, high: float, *, n: int) -> bool:
+    """Whether `duplicate_ngrams` is certainly at most `high`: n-grams begin again only where shorter ones do."""
     if not text.long:
-        return None
-    if n > text.longest_repeat:
-        return 0.0
-    grams, width = text.grams(n), n * text.size
-    _, first = np.unique(grams, return_index=True)
-    if len(first) == len(grams):
-        text.longest_repeat = n - 1
-        return 0.0
-    repeats = np.ones(len(grams), dtype=np.int64)
-    repeats[first] = 0
-    edges = np.zeros(len(grams) + width, dtype=np.int64)
-    edges[: len(grams)] += repeats
-    edges[width:] -= repeats
-    covered = np.cumsum(edges[:-1]) > 0
-    return float(np.diff(text._starts)[covered].sum() / text.characters)
+        return True
+    shorter = text.shorter(n)
+    if not shorter:
+        return False
+    repeats = text.repeats(shorter)[: len(text.units) - n * text.size + 1]
+    return int(repeats.sum()) * text.longest(n) / text.characters <= high or text.covered(repeats, n) <= high
 
 
 def symbols(text: Text) -> float | None:
@@ -252,12 +180,19 @@ def without_letters(text: Text) -> float | None:
         return None
     if text.spaces:
         return sum(_LETTER.search(word) is None for word in text.units) / len(text.units)
-    return 1 - len(_LETTERS.findall(text.text)) / len(text.units)
+    return 1 - _LETTERS.count(text.text) / len(text.units)
 
 
 def digits(text: Text) -> float | None:
     """Share of characters that are digits of any script."""
-    return len(_DIGITS.findall(text.text)) / text.characters if text.characters >= MIN_WORDS else None
+    if len(text.text) < MIN_WORDS or text.characters < MIN_WORDS:
+        return None
+    return _DIGITS.count(text.text) / text.characters
+
+
+def digits_below(text: Text, high: float) -> bool:
+    """Whether `digits` is certainly at most `high`: most texts have hardly any."""
+    return _DIGITS.absent(text.text)
 
 
 def stop_words(text: Text) -> float | None:
@@ -289,18 +224,19 @@ def _alternatives(words: tuple[str, ...]) -> regex.Pattern[str]:
 
 def lorem_ipsum(text: Text) -> float | None:
     """How often "lorem ipsum" is there: text of a template."""
-    return float(text.text.casefold().count("lorem ipsum"))
+    return float(len(_LOREM_IPSUM.findall(text.text)))
 
 
 def curly_brackets(text: Text) -> float | None:
     """Share of characters that are curly brackets: code and templates that were not rendered."""
-    return (text.text.count("{") + text.text.count("}")) / max(text.characters, 1)
+    found = text.text.count("{") + text.text.count("}")
+    return found / text.characters if found else 0.0
 
 
 FILTERS: dict[str, Filter] = {
     "lorem_ipsum": Filter(lorem_ipsum, Bounds(high=0), ()),
     "curly_brackets": Filter(curly_brackets, Bounds(high=0.02)),
-    "digits": Filter(digits, Bounds(high=0.3)),
+    "digits": Filter(digits, Bounds(high=0.3), below=digits_below),
     "without_letters": Filter(without_letters, Bounds(high=0.5)),
     "mean_word_length": Filter(mean_word_length, Bounds(2, 21), ("low", "high")),
     "symbols": Filter(symbols, Bounds(high=0.1), without_spaces=Bounds(high=0.3)),
@@ -317,16 +253,28 @@ FILTERS: dict[str, Filter] = {
     "few_stop_words": Filter(few_stop_words, Bounds(low=2), ()),
     # Gopher's bounds for words. A few characters recur more often than as many words, in clean text too.
     **{
-        f"top_{n}_grams": Filter(functools.partial(top_ngram, n=n), Bounds(high=share), ("high",), Bounds(high=0.4))
+        f"top_{n}_grams": Filter(
+            *(functools.partial(top_ngram, n=n), Bounds(high=share), ("high",), Bounds(high=0.4)),
+            functools.partial(top_ngram_below, n=n),
+        )
         for n, share in ((2, 0.2), (3, 0.18), (4, 0.16))
     },
     **{
         f"duplicate_{n}_grams": Filter(
-            functools.partial(duplicate_ngrams, n=n), Bounds(high=share), ("high",), Bounds(high=0.5)
+            *(functools.partial(duplicate_ngrams, n=n), Bounds(high=share), ("high",), Bounds(high=0.5)),
+            functools.partial(duplicate_ngrams_below, n=n),
         )
         for n, share in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.1))
     },
 }
+
+
+# Measures that say nothing of text that is not `Text.long`, and of text that is not `Text.parted`.
+_PARTED = frozenset(
+    ("bullet_lines", "ellipsis_lines", "line_punctuation", "duplicate_lines", "duplicate_line_characters")
+    + ("duplicate_paragraphs", "duplicate_paragraph_characters")
+)
+_LONG = FILTERS.keys() - _PARTED - {"lorem_ipsum", "curly_brackets", "digits"}
 
 
 @dataclass(frozen=True)
@@ -341,11 +289,23 @@ class Thresholds:
     def judge(self, text: str) -> tuple[str, float] | None:
         """The first filter that `text` does not pass, and the value it measured; None for a clean text."""
         parts = Text(text, self.code, self.stop_words)
-        for name, bounds in self.bounds.items():
-            value = FILTERS[name].measure(parts)
+        for name, bounds, row in self._applied[parts.long, parts.parted]:
+            if row.below and bounds.high is not None and bounds.low is None and row.below(parts, bounds.high):
+                continue
+            value = row.measure(parts)
             if value is not None and not bounds.keeps(value):
                 return name, value
         return None
+
+    @functools.cached_property
+    def _applied(self) -> dict[tuple[bool, bool], list[tuple[str, Bounds, Filter]]]:
+        """The filters that can drop a text that is long or not, and has many lines or not."""
+        rows = [(name, bounds, FILTERS[name]) for name, bounds in self.bounds.items() if bounds != Bounds()]
+        return {
+            (long, parted): [row for row in rows if (long or row[0] not in _LONG) and (parted or row[0] not in _PARTED)]
+            for long in (False, True)
+            for parted in (False, True)
+        }
 
     def as_dict(self) -> dict[str, object]:
         """As JSON values, for a summary."""

@@ -22,7 +22,7 @@ from langgraft.corpus.langid_rules import (
     relative_hits,
     romanised,
 )
-from langgraft.text import language, languages, script_shares
+from langgraft.text import language, languages, only_script, script_shares
 
 MIN_SCRIPT_SHARE = 0.5
 # Less will do where the model takes the foreign letters for names in a text of this language.
@@ -229,12 +229,25 @@ class Identifier:
         # lid.176 has one label a script here, so asking it is in vain; a file of the user's may know better.
         self._asked = self.model if model else None
         code = self.language.code
+        self._script = self._only_script(bool(model))
         ruled = any(code in rows for table in (WORDS, LETTERS) for rows in table.values())
         self.known = ruled or code in self.model.languages or code in _only_language().values()
         self.relatives = frozenset[str]().union(*(group for group in _RELATIVES if code in group)) - {code}
 
+    def _only_script(self, has_own_model: bool) -> str:
+        """The script that no other language writes and this one alone, whose letters leave nothing to ask; or ""."""
+        script = self.language.scripts[0]
+        own = _only_language().get(script) == self.language.code and len(self.language.scripts) == 1
+        return script if own and not has_own_model and script not in _SAYS else ""
+
+    def certain(self, text: str) -> bool:
+        """Whether `check` says at once that a text is "ok": all its letters are of a script of this language alone."""
+        return bool(self._script) and only_script(text[:MAX_CHARACTERS], self._script)
+
     def check(self, text: str) -> Verdict:
         """Whether to keep `text`, and why. Texts without letters are dropped for their script."""
+        if self.certain(text):
+            return Verdict(True, "ok", self.language.code, 1.0)
         sample = prose(text[:MAX_CHARACTERS])
         shares = self.shares(sample)
         guess = _identify(sample, shares, self._asked)
@@ -246,6 +259,8 @@ class Identifier:
 
     def shares(self, sample: str) -> dict[str, float]:
         """Shares of scripts as they count for this language: a Latin letter counts in full where it writes Latin."""
+        if only_script(sample, self.language.scripts[0]):
+            return {self.language.scripts[0]: 1.0}
         return script_shares(sample) if "Latin" in self.language.scripts else letter_shares(sample)
 
     def own_share(self, shares: dict[str, float]) -> float:

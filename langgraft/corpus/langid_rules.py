@@ -3,9 +3,12 @@
 Adding a language to a script's rules is a row in `WORDS` or `LETTERS`; a romanisation is a row in `ROMANISED`.
 """
 
+import functools
 from collections import Counter
 
 import regex
+
+from langgraft.text import Runs
 
 # Characters and words that only written Cantonese uses.
 _CANTONESE = regex.compile(
@@ -32,6 +35,7 @@ _JAPANESE = regex.compile(
 )
 
 
+@functools.lru_cache(maxsize=8)  # asked twice for a text
 def chinese_markers(text: str) -> tuple[int, int]:
     """(number of Cantonese markers, number of written-Mandarin markers) in `text`."""
     return len(_CANTONESE.findall(text)), len(_MANDARIN.findall(text))
@@ -85,17 +89,20 @@ LETTERS: dict[str, dict[str, str]] = {
     "Arabic": {"ur": "ٹڈڑںےہھۂ", "ps": "ټډړښږځڅۍېڼ", "sd": "ٻڀٺڄڃڇڏڊڙڳڱڻ", "ckb": "ڵێۆڕ", "ug": "ۇۈۋڭ"},
 }
 # Endings that say the same: Marathi possessives, Nepali postpositions (written apart in Hindi).
-_ENDINGS = {
-    "mr": regex.compile(r"\p{L}[\p{L}\p{M}]*(?:च्या|मध्ये|साठी|ांना|ाला|ातील)\b"),
-    "ne": regex.compile(r"\p{L}[\p{L}\p{M}]+(?:लाई|हरू|हरु|हरूको|बाट|सँग)\b"),
+_ENDINGS = {"mr": "च्या मध्ये साठी ांना ाला ातील".split(), "ne": "लाई हरू हरु हरूको बाट सँग".split()}
+_ENDING = {
+    "mr": regex.compile(rf"\p{{L}}[\p{{L}}\p{{M}}]*(?:{'|'.join(_ENDINGS['mr'])})\b"),
+    "ne": regex.compile(rf"\p{{L}}[\p{{L}}\p{{M}}]+(?:{'|'.join(_ENDINGS['ne'])})\b"),
 }
-_WORD = regex.compile(r"[\p{L}\p{M}]+")
+_WORD = Runs(r"[\p{L}\p{M}]")
 # Arabic and Persian write yeh and kaf with different code points, and normalisation may have changed them.
 _FOLD = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "أ": "ا", "إ": "ا"})
-_WORD_SETS = {
-    script: {code: frozenset(words.translate(_FOLD).split()) for code, words in rows.items()}
-    for script, rows in WORDS.items()
-}
+# Script -> word -> the languages it speaks for.
+_SPEAKS: dict[str, dict[str, list[str]]] = {script: {} for script in WORDS}
+for _script, _rows in WORDS.items():
+    for _code, _words in _rows.items():
+        for _word in dict.fromkeys(_words.translate(_FOLD).split()):
+            _SPEAKS[_script].setdefault(_word, []).append(_code)
 # A language leads when it has this many times the hits of the next, and at least so many.
 MIN_HITS, LEAD = 2, 2.0
 
@@ -103,14 +110,16 @@ MIN_HITS, LEAD = 2, 2.0
 def relative_hits(text: str, script: str) -> Counter[str]:
     """Number of words, letters and endings in `text` that speak for each language of `script` with rules."""
     hits: Counter[str] = Counter()
-    words = Counter(_WORD.findall(text.translate(_FOLD) if script == "Arabic" else text))
-    for code, known in _WORD_SETS.get(script, {}).items():
-        hits[code] += sum(n for word, n in words.items() if word in known)
+    known = _SPEAKS.get(script, {})
+    for word in _WORD.findall(text.translate(_FOLD) if script == "Arabic" else text):
+        for code in known.get(word, ()):
+            hits[code] += 1
     for code, letters in LETTERS.get(script, {}).items():
         hits[code] += sum(map(text.count, letters))
     if script == "Devanagari":
-        for code, ending in _ENDINGS.items():
-            hits[code] += len(ending.findall(text))
+        for code, endings in _ENDINGS.items():
+            if any(ending in text for ending in endings):
+                hits[code] += len(_ENDING[code].findall(text))
     return +hits
 
 

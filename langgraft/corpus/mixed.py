@@ -48,7 +48,7 @@ class Selection:
     reason: str
     text: str
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    mix: Counter[str] = field(default_factory=Counter)
+    mix: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -65,6 +65,8 @@ def select(identifier: Identifier, text: str, mode: str = "lines") -> Selection:
     `mode`: "lines" leaves out single lines that are clearly in another language, "document" judges the document as
     a whole, "keep" keeps every document and only counts languages.
     """
+    if "\n" not in text and identifier.certain(text):
+        return Selection(True, "ok", text, mix={identifier.language.code: len(text)})
     parts = text.split("\n")
     verdicts = [identifier.check(line) if line else _EMPTY for line in parts]
     lines = [_judge(identifier, *pair) for pair in zip(parts, verdicts, strict=True)]
@@ -77,7 +79,7 @@ def select(identifier: Identifier, text: str, mode: str = "lines") -> Selection:
     return _by_line(identifier, text, lines, mix)
 
 
-def _by_line(identifier: Identifier, text: str, lines: list[_Line], mix: Counter[str]) -> Selection:
+def _by_line(identifier: Identifier, text: str, lines: list[_Line], mix: dict[str, int]) -> Selection:
     sizes: Counter[str] = Counter()
     for line in lines:
         sizes[line.state] += len(line.text)
@@ -145,9 +147,9 @@ def _main_reason(lines: list[_Line]) -> str:
     return sizes.most_common(1)[0][0]
 
 
-def _mix(lines: list[_Line]) -> Counter[str]:
-    mix: Counter[str] = Counter()
+def _mix(lines: list[_Line]) -> dict[str, int]:
+    mix: dict[str, int] = {}
     for line in lines:
         if line.text:
-            mix[line.language] += len(line.text)
+            mix[line.language] = mix.get(line.language, 0) + len(line.text)
     return mix

@@ -6,13 +6,13 @@ probability 0.03, and a candidate pair is judged by hundreds of shingles.
 
 import functools
 import hashlib
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import regex
 
-from langgraft.text import language
+from langgraft.text import Runs, language
 
 THRESHOLD = 0.8  # Jaccard similarity of the sets of shingles
 MIN_CHARACTERS = 20  # shorter texts are compared exactly only: one character changes too many shingles
@@ -22,7 +22,7 @@ BANDS, ROWS = 25, 5
 PERMUTATIONS = BANDS * ROWS
 # Four standard deviations of the estimate below the threshold: what is less alike is not looked at closer.
 ESTIMATE = THRESHOLD - 4 * (THRESHOLD * (1 - THRESHOLD) / PERMUTATIONS) ** 0.5
-_IGNORED = regex.compile(r"[\s\p{P}\p{Z}\p{C}]+")
+_IGNORED = Runs(r"[\s\p{P}\p{Z}\p{C}]")
 _FIRST_SINGLE = 0x0E00  # Thai, Lao, Khmer, Burmese, Tibetan, kana, Han: no spaces, each character counts
 
 _TOGETHER = 1 << 17  # characters whose shingles are made at once: few calls, and arrays that stay in the cache
@@ -160,7 +160,8 @@ def _signatures(hashes: Hashes, ends: Any) -> Signatures:
 
     rows = np.concatenate([[0], ends]).astype(np.uint64)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, PERMUTATIONS, 0)
-    return np.array(matrix.to_rows(), dtype=np.uint32)
+    packed = b"".join(array("I", row).tobytes() for row in matrix.to_rows())
+    return np.frombuffer(packed, dtype=np.uint32).reshape(len(rows) - 1, PERMUTATIONS)
 
 
 def bands(of: Signatures) -> Hashes:

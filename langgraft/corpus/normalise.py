@@ -4,6 +4,7 @@ A language without rules gets the repair alone, which is safe for any.
 """
 
 import functools
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -27,8 +28,12 @@ _LINE_ENDS = regex.compile(r" *\n *")
 _BLANK_LINES = regex.compile(r"\n{3,}")
 
 
-# Text without any of these is left as it is by ftfy: nothing here is what mojibake is made of, nor a control character.
-_REPAIRABLE = regex.compile(r"[^\n\t -~\u0590-\u1fff\u200c\u200d\u3000-\ud7ff\uff01-\uffef\U00010000-\U0010ffff]")
+# Text without any of these is left as it is by ftfy: nothing else is a control character, or what mojibake is made of.
+# Quotation marks, dashes and dots are what it is made of too, but never by themselves (`ftfy.badness.BADNESS_RE`).
+_REPAIRABLE = re.compile(
+    "[^\n\t -~\u00a0\u00a1\u00a9\u00ab\u00ad\u00ae\u00b4\u00b7\u00bb\u00bf\u0590-\u1fff\u200c\u200d"
+    "\u2010-\u2015\u2018-\u201a\u201c-\u201e\u2022\u2026\u2039\u203a\u2122\u3000-\ud7ff\uff01-\uffef\U00010000-\U0010ffff]"
+)
 
 
 @functools.cache
@@ -107,6 +112,8 @@ def readable(text: str) -> str | None:
 
     Such characters are words that no font and no reader can recover; more than one in 200 spoils the text.
     """
+    if "\ufffd" not in text and text.replace("\n", " ").isprintable():  # and private use cannot be printed
+        return text
     found = len(_UNREADABLE.findall(text))
     if found > _MAX_UNREADABLE * len(text):
         return None

@@ -25,22 +25,25 @@ _BEFORE_ASCII = regex.compile(r"(?<=\p{Han}) +(?=[,.?!:;](?:\s|\p{Han}|$))")
 _AROUND_DASHES = regex.compile(r"(?<=[\p{Han}—…·]) +(?=[—…·])|(?<=[—…·]) +(?=[\p{Han}—…·])")
 _EMPTY_BRACKETS = regex.compile(r"（(?:[^（）]{1,4}[：:])?[\s，、；]*）|(?<![A-Za-z0-9_])\(\)(?=\p{Han})")
 _WIDE_LATIN = {0xFF00 + i: 0x20 + i for i in range(1, 0x5F) if chr(0x20 + i).isalnum()}
-_COMPATIBLE = regex.compile(r"[\uff61-\uff9f\u2f00-\u2fd5]+")
+_WIDE = re.compile(r"[\uff01-\uff5e]")
+_COMPATIBLE = re.compile(r"[\uff61-\uff9f\u2f00-\u2fd5]+")
 
 
 def full_width_spacing(text: str) -> str:
     """No spaces around full-width punctuation."""
-    return _AROUND_FULL_WIDTH.sub("", text)
+    return _AROUND_FULL_WIDTH.sub("", text) if " " in text else text
 
 
 def han_spacing(text: str) -> str:
     """No spaces between Han words, dashes and dots, nor before ASCII punctuation; between clauses they stay."""
+    if " " not in text:
+        return text
     return _AROUND_DASHES.sub("", _BEFORE_ASCII.sub("", _BETWEEN_HAN.sub("", text)))
 
 
 def empty_brackets(text: str) -> str:
     """No full-width brackets with nothing in them, or only a label: "（英語：）" is what a template left."""
-    return _EMPTY_BRACKETS.sub("", text)
+    return _EMPTY_BRACKETS.sub("", text) if "（" in text or "()" in text else text
 
 
 def widths(text: str) -> str:
@@ -48,7 +51,9 @@ def widths(text: str) -> str:
 
     Full-width punctuation is how these languages punctuate, and stays.
     """
-    return _COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text.translate(_WIDE_LATIN))
+    if _WIDE.search(text):
+        text = text.translate(_WIDE_LATIN)
+    return _COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
 
 
 @functools.cache
@@ -67,7 +72,7 @@ def _hkscs(char: str) -> str:
     return char
 
 
-_PRIVATE_USE = regex.compile(r"[\ue000-\uf848]")
+_PRIVATE_USE = re.compile(r"[\ue000-\uf848]")
 
 
 def hkscs(text: str) -> str:
@@ -87,7 +92,6 @@ def hong_kong_forms(text: str) -> str:
 
 # Arabic script
 
-_YE_KAF = str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک"})
 _URDU = str.maketrans({"ي": "ی", "ك": "ک", "ه": "ہ", "ة": "ۃ"})
 # Joiners between two letters shape words ("API‌ها" too); elsewhere they do nothing. After a letter that never joins
 # to the next (alef, dal, re, waw), they do nothing either.
@@ -99,7 +103,7 @@ _TATWEEL = regex.compile(r"(?<=[\p{Arabic}\p{Inherited}])\u0640+(?=[\p{Arabic}\p
 
 def ye_kaf(text: str) -> str:
     """Arabic yeh and kaf, typed on Arabic keyboards, become the Persian letters; so does heh with yeh above."""
-    return text.translate(_YE_KAF).replace("\u06c0", "\u0647\u0654")
+    return text.replace("ي", "ی").replace("ى", "ی").replace("ك", "ک").replace("\u06c0", "\u0647\u0654")
 
 
 def urdu_letters(text: str) -> str:
@@ -109,21 +113,21 @@ def urdu_letters(text: str) -> str:
 
 def loose_zwnj(text: str) -> str:
     """No zero-width non-joiners where they do nothing: at the edge of a word, after letters that never join."""
-    return _LOOSE_ZWNJ.sub("", text)
+    return _LOOSE_ZWNJ.sub("", text) if "\u200c" in text or "\u200d" in text else text
 
 
 def tatweel(text: str) -> str:
     """No tatweel (kashida) inside words: it only stretches the line."""
-    return _TATWEEL.sub("", text)
+    return _TATWEEL.sub("", text) if "\u0640" in text else text
 
 
 # Devanagari
 
 _DEVANAGARI_VOWELS = {"अा": "आ", "अॉ": "ऑ", "अो": "ओ", "अौ": "औ", "आै": "औ", "आे": "ओ", "एे": "ऐ", "ाे": "ो", "ाै": "ौ"}
-_VOWELS = regex.compile("|".join(_DEVANAGARI_VOWELS))
-_NUKTA_LAST = regex.compile(r"([\u0901\u0902\u093e-\u094c]+)\u093c")
-_TWICE = regex.compile(r"([\u0901\u0902\u093c\u093e-\u094d])\1+")
-_LOOSE_JOINER = regex.compile(r"(?<=[\u0900-\u094c\u0950-\u097f])[\u200c\u200d]+")
+_VOWELS = re.compile("|".join(_DEVANAGARI_VOWELS))
+_NUKTA_LAST = re.compile(r"([\u0901\u0902\u093e-\u094c]+)\u093c")
+_TWICE = re.compile(r"([\u0901\u0902\u093c\u093e-\u094d])\1+")
+_LOOSE_JOINER = re.compile(r"(?<=[\u0900-\u094c\u0950-\u097f])[\u200c\u200d]+")
 _PIPE = regex.compile(r"(?<=[\u0900-\u097f])\|(?=\s|$)")
 
 
@@ -132,10 +136,12 @@ def devanagari(text: str) -> str:
 
     A joiner after a virama chooses between क्‍ष and क्ष and stays.
     """
-    text = _LOOSE_JOINER.sub("", text)
-    text = _NUKTA_LAST.sub("\u093c\\1", text)
+    if "\u200c" in text or "\u200d" in text:
+        text = _LOOSE_JOINER.sub("", text)
+    if "\u093c" in text:
+        text = _NUKTA_LAST.sub("\u093c\\1", text)
     text = _TWICE.sub(r"\1", _VOWELS.sub(lambda match: _DEVANAGARI_VOWELS[match[0]], text))
-    return _PIPE.sub("।", text)
+    return _PIPE.sub("।", text) if "|" in text else text
 
 
 # Thai and Lao
@@ -150,6 +156,21 @@ _THAI_FORMS = str.maketrans(
 def thai_forms(text: str) -> str:
     """Private-use forms of Thai vowels and tone marks become the characters themselves."""
     return text.translate(_THAI_FORMS) if _PRIVATE_USE.search(text) else text
+
+
+@functools.cache
+def _thai_disorder(offset: int) -> re.Pattern[str]:
+    """Where any of `_thai_marks` begins or ends: most text is in order, and is looked through once."""
+
+    def chars(*spans: tuple[int, int]) -> str:
+        return "".join(f"{chr(first + offset)}-{chr(last + offset)}" for first, last in spans)
+
+    tone, mark = chars((0xE48, 0xE4B)), chars((0xE31, 0xE31), (0xE34, 0xE3A), (0xE47, 0xE4E))
+    nikhahit, aa, am, e = (chr(point + offset) for point in (0xE4D, 0xE32, 0xE33, 0xE40))
+    vowel = chars((0xE31, 0xE31), (0xE34, 0xE39))
+    return re.compile(
+        f"([{mark}{am}{e}])(?:(?<=[{mark}{e}])\\1|(?<=[{tone}])[{vowel}{nikhahit}]|(?<={nikhahit})[{aa}{tone}]|(?<={am})[{tone}])"
+    )
 
 
 @functools.cache
@@ -174,6 +195,8 @@ def _thai_marks(offset: int) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 def thai_order(text: str, offset: int = 0) -> str:
     """Sara am in one piece after its tone mark, tone marks after vowels, no mark twice, sara ae in one piece (เเ แ)."""
+    if not _thai_disorder(offset).search(text):
+        return text
     for pattern, by in _thai_marks(offset):
         text = pattern.sub(by, text)
     return text

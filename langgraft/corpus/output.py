@@ -20,6 +20,7 @@ from langgraft.corpus.split import SPLITS
 from langgraft.text import utf8_bytes
 
 _EXAMPLE_CHARACTERS = 200
+_SIZES = ("documents", "characters", "bytes")
 
 
 @contextlib.contextmanager
@@ -134,32 +135,35 @@ def write_splits(folder: Path, places: Places, parts: Mapping[str, np.ndarray[An
     sizes: dict[str, dict[str, int]] = {}
     licenses: Counter[str] = Counter()
     sources: Counter[str] = Counter()
-    table: dict[tuple[str, str], Counter[str]] = {}
+    table: dict[tuple[str, str], list[int]] = {}
     lengths: Counter[int] = Counter()
     with places.path.open("rb") as file:
         for name in SPLITS:
-            size = {"documents": 0, "characters": 0, "bytes": 0}
+            size = [0, 0, 0]
             with gzip_writer(folder / f"{name}.jsonl.gz") as out:
-                for i in parts[name]:
+                for i in parts[name].tolist():
                     file.seek(places.offsets[i])
                     line = file.readline()
                     row = json.loads(line)
                     out.write(line)
-                    facts = table.setdefault((row["source"], row["license"]), Counter())
-                    added = (("documents", 1), ("characters", len(row["text"])), ("bytes", utf8_bytes(row["text"])))
-                    for key, n in added:
-                        size[key] += n
-                        facts[key] += n
-                    licenses[row["license"] or "unknown"] += 1
-                    sources[row["source"]] += 1
-                    lengths[len(row["text"]).bit_length()] += 1
-            sizes[name] = size
+                    text = row["text"]
+                    facts = table.setdefault((row["source"], row["license"]), [0, 0, 0])
+                    for of in (facts, size):
+                        of[0] += 1
+                        of[1] += len(text)
+                        of[2] += utf8_bytes(text)
+                    lengths[len(text).bit_length()] += 1
+            sizes[name] = dict(zip(_SIZES, size, strict=True))
+    for (source, license_), facts in table.items():
+        licenses[license_ or "unknown"] += facts[0]
+        sources[source] += facts[0]
     return {
         "splits": sizes,
         "licenses": dict(sorted(licenses.items())),
         "sources": dict(sorted(sources.items())),
         "source_table": [
-            {"source": source, "license": license_, **facts} for (source, license_), facts in sorted(table.items())
+            {"source": source, "license": license_, **dict(zip(_SIZES, facts, strict=True))}
+            for (source, license_), facts in sorted(table.items())
         ],
         # Documents by length: those of 2 ** (n - 1) to 2 ** n - 1 characters are under n.
         "lengths": {str(bits): n for bits, n in sorted(lengths.items())},

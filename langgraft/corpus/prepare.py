@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import io
 import itertools
 import json
 import shutil
@@ -177,11 +178,15 @@ def read_split(folder: Path, side: str, name: str) -> Iterator[Document]:
     if not path.exists():
         raise CorpusError(f"{path} does not exist; prepare a corpus into {folder} first")
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                yield Document(**json.loads(line))
+        for row in _rows(path):
+            yield Document(**row)
     except (EOFError, OSError, json.JSONDecodeError, TypeError) as error:
         raise CorpusError(f"{path} is damaged: {error}; prepare the corpus again") from error
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rb") as file:
+        yield from map(json.loads, io.BufferedReader(file, 1 << 18))
 
 
 def _side(
@@ -390,9 +395,9 @@ def _gate(
 
     def train() -> Iterator[str]:
         nonlocal overlapping
-        for document in read_split(folder.parent, folder.name, "train"):
-            overlapping += bool(overlaps and overlaps.find(document.text))
-            yield document.text
+        for row in _rows(folder / "train.jsonl.gz"):
+            overlapping += bool(overlaps and overlaps.find(row["text"]))
+            yield row["text"]
 
     with places.path.open("rb") as file:
         texts = _HeldOut(protected, places, heldout, file)

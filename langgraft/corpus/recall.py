@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from langgraft.rebuilt import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import AddedToken, Tokenizer
 
 KNOWN = 200_000  # pieces kept, some 60 MB; above it the table starts anew
 LONGEST = 64  # characters of a piece that is kept
@@ -73,16 +73,16 @@ def cuts_before_spaces(tokenizer: "Tokenizer") -> bool:
     and what they look ahead for is one non-space (`(?!\S)`), which the cut does not change. A tokenizer that is
     not known here is encoded as it is.
     """
-    document = json.loads(tokenizer.to_str())
-    model, normalizer, outer = document["model"], document["normalizer"], document["pre_tokenizer"] or {}
+    # Parts are asked one by one: the whole document, with its vocabulary and merges, takes as long as 0.3 MB of text.
+    model, normalizer, outer = tokenizer.model, _state(tokenizer.normalizer), _state(tokenizer.pre_tokenizer)
     steps = outer["pretokenizers"] if outer.get("type") == "Sequence" else [outer]
     steps = [step for step in steps if step.get("type") != "Digits"]
     return (
-        model["type"] == "BPE"
-        and not model.get("dropout")
+        type(model).__name__ == "BPE"
+        and not model.dropout
         # No composed character holds a space, so NFC does the same to the parts.
-        and (normalizer is None or normalizer["type"] == "NFC")
-        and not any(_meets_spaces(token) for token in document["added_tokens"])
+        and normalizer.get("type", "NFC") == "NFC"
+        and not any(map(_meets_spaces, tokenizer.get_added_tokens_decoder().values()))
         and bool(steps)
         and _splits_words(steps[0])  # before `ByteLevel` makes letters of spaces
         and all(_splits_words(step) or step.get("type") == "ByteLevel" for step in steps)
@@ -90,9 +90,14 @@ def cuts_before_spaces(tokenizer: "Tokenizer") -> bool:
     )
 
 
-def _meets_spaces(token: dict[str, Any]) -> bool:
+def _state(part: Any) -> dict[str, Any]:
+    """A normalizer or pre-tokenizer as in a tokenizer.json; empty for none."""
+    return dict(json.loads(part.__getstate__())) if part is not None else {}
+
+
+def _meets_spaces(token: "AddedToken") -> bool:
     """Whether an added token may hold a space, take those around it, or ask for them."""
-    return " " in token["content"] or token["lstrip"] or token["rstrip"] or token["single_word"]
+    return " " in token.content or token.lstrip or token.rstrip or token.single_word
 
 
 def _splits_words(step: dict[str, Any]) -> bool:

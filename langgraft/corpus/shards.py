@@ -33,9 +33,12 @@ _KEY = np.dtype("S20")
 _cleaner: Cleaner | None = None  # of this worker process
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+
+
 def line_of(row: dict[str, Any]) -> bytes:
     """A row as one line of JSON; lone surrogates, which UTF-8 cannot hold, become question marks."""
-    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return _as_json(row).encode("utf-8", "replace") + b"\n"
 
 
 def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
