@@ -214,7 +214,7 @@ def export_command(
     if to != "gguf":
         free(out)
     from langgraft.exporting.formats import export
-    from langgraft.exporting.gguf_writer import QUANTS
+    from langgraft.exporting.gguf_quants import QUANTS
 
     unknown = [name for name in quant if name not in QUANTS]
     if unknown:

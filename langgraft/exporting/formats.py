@@ -8,8 +8,10 @@ from typing import Any
 
 from langgraft.base import check_causal_lm, check_tokenizer_fits, tokenizer_size
 from langgraft.errors import ModelError
+from langgraft.exporting.gguf_families import EMBEDDING
+from langgraft.exporting.gguf_quants import QUANTS
 from langgraft.exporting.gguf_vocab import SPECIAL
-from langgraft.exporting.gguf_writer import EMBEDDING, QUANTS, write_gguf
+from langgraft.exporting.gguf_writer import write_gguf
 from langgraft.exporting.pre_rates import choose_pre
 from langgraft.exporting.weights import open_weights, weight_files
 from langgraft.methods import check_options, resolve

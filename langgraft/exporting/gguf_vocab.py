@@ -1,5 +1,6 @@
 """The tokenizer section of a GGUF file, from a tokenizer.json: byte-level BPE, or SentencePiece's BPE."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,19 @@ class Vocabulary:
     model: str = "gpt2"
     scores: list[float] = field(default_factory=list)
     add_space_prefix: bool = False
+    strips: list[str] = field(default_factory=list)
+
+    def name_for(self, name: str) -> str:
+        """A model's name that lets llama.cpp read special tokens as the tokenizer does.
+
+        No field of a GGUF file says that a special token takes the spaces after it along, as Phi-3's do; llama.cpp
+        does so if the model's name holds "phi-3", and cannot load such a file if some of Phi-3's tokens are missing.
+        """
+        named = any(part in name.lower() for part in ("phi-3", "phi3"))
+        phi = bool(self.strips) and {"</s>", "<unk>", "<s>", "<|endoftext|>"} <= set(self.tokens)
+        if phi and not named:
+            return f"{name} (phi-3 tokens)"
+        return name if phi or not named else re.sub("phi-?3", "Phi 3", name, flags=re.IGNORECASE)
 
 
 def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
@@ -60,6 +74,9 @@ def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
     vocabulary.add_bos, vocabulary.add_eos = _affixes(path, tokenizer, vocabulary.special)
     vocabulary.end_of_turn = _end_of_turn(model, vocabulary.special)
     vocabulary.chat_template = chat_template(model, config)
+    vocabulary.strips = [
+        token["content"] for token in document.get("added_tokens", []) if token.get("special") and token.get("rstrip")
+    ]
     return vocabulary
 
 
