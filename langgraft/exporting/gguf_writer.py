@@ -22,7 +22,7 @@ from langgraft.exporting.gguf_families import (
 from langgraft.exporting.gguf_quants import TYPES
 from langgraft.exporting.gguf_settings import add_settings, add_vocabulary, rope_factors
 from langgraft.exporting.gguf_vocab import Vocabulary, read_vocabulary
-from langgraft.exporting.weights import Weights, open_weights
+from langgraft.exporting.weights import Weights, open_weights, same_tensor
 from langgraft.store import TEMPORARY, disk_errors, fsync_folder
 
 if TYPE_CHECKING:
@@ -173,24 +173,7 @@ def _check_head(weights: Weights, read: Read, config: Any, family: Family) -> No
                 f"{weights.folder} has no {HEAD} although its head is not tied; save the whole model again"
             )
         return
-    if HEAD in weights.shapes:
-        check_tied(weights, read, embedding_name(weights, family))
-
-
-def check_tied(weights: Weights, read: Read, embedding: str) -> None:
-    """Refuse a stored head that differs from the embedding although the config ties them: it would be lost.
-
-    Raises:
-        ModelError: they differ.
-    """
-    shape = weights.shapes[embedding]
-    same = weights.shapes[HEAD] == shape
-    step = max(_NUMBERS_AT_ONCE // math.prod(shape[1:]), 1)
-    for start in range(0, shape[0] if same else 0, step):
-        if not read(HEAD, start, start + step).equal(read(embedding, start, start + step)):
-            same = False
-            break
-    if not same:
+    if HEAD in weights.shapes and not same_tensor(weights, read, HEAD, embedding_name(weights, family)):
         raise ModelError(
             f"{weights.folder}: config.json ties the head to the embedding (tie_word_embeddings), and the files hold "
             f"a {HEAD} that differs from it; set tie_word_embeddings to false if the head was trained on its own, or "
