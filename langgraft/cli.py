@@ -29,7 +29,7 @@ from langgraft.cli_options import (
     show_json,
 )
 from langgraft.cli_tokenizer import tokenizer_app
-from langgraft.errors import LanggraftError
+from langgraft.errors import LanggraftError, RecipeError
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
@@ -276,8 +276,9 @@ def surgery(
 
 @app.command()
 def verify(
-    base: BaseName,
-    model: Annotated[Path, typer.Option(help="Folder of the extended model, before any training.")],
+    folder: Annotated[Path | None, typer.Argument(help="What `langgraft export` wrote: compare with its sums.")] = None,
+    base: Annotated[str | None, typer.Option(help="Hub id, folder, .gguf file or package:NAME.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of the extended model, before any training.")] = None,
     corpus: Corpus = None,
     language: Language = "und",
     source: Source = None,
@@ -285,11 +286,16 @@ def verify(
     load: Load = True,
     as_json: Json = False,
 ) -> None:
-    """Prove that an extended model still is its base in everything old; exit 1 if a gate fails."""
-    from langgraft.commands import Texts, verify_command
+    """Prove that an export is whole, or that an extended model still is its base in everything old; exit 1 if not."""
+    from langgraft.commands import Texts, manifest_command, verify_command
 
-    texts = Texts(corpus or [], language, source or [], source_language)
-    judged(verify_command(base, model, texts, models=load), as_json)
+    if folder is not None and base is None and model is None:
+        judged(manifest_command(folder), as_json)
+    elif folder is None and base is not None and model is not None:
+        texts = Texts(corpus or [], language, source or [], source_language)
+        judged(verify_command(base, model, texts, models=load), as_json)
+    else:
+        raise RecipeError("verify takes an exported FOLDER, or both --base and --model of an extended model")
 
 
 @app.command()
@@ -318,7 +324,7 @@ def export(
         Path | None, typer.Option(help="Folder of the model; of the adapter for adapter and merged.")
     ] = None,
     to: Annotated[str, typer.Option(help="hf, gguf, nemo-data, adapter, or merged (base and adapter in one).")] = "hf",
-    quant: Annotated[list[str], typer.Option(help="GGUF formats: f16, q8_0.")] = ["f16"],  # noqa: B006
+    quant: Annotated[list[str], typer.Option(help="GGUF formats: f16, q8_0, q4_k_m, …")] = ["f16"],  # noqa: B006
     accept_mismatch: Annotated[
         float, typer.Option(min=0, max=1, help="GGUF: share of lines that may get other token ids in llama.cpp.")
     ] = 0.0,

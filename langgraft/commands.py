@@ -179,6 +179,17 @@ def verify_command(base: str, model: Path, texts: Texts, *, models: bool) -> dic
     return {"base": base, "model": str(model), "gates": [gate.as_dict() for gate in gates]}
 
 
+def manifest_command(folder: Path) -> dict[str, Any]:
+    """`langgraft verify FOLDER`: an export holds what was written, and a hub folder still agrees with itself."""
+    from langgraft.exporting.folder_gates import folder_gates
+    from langgraft.exporting.manifest import manifest_gates
+
+    gates = manifest_gates(folder)
+    if gates[0]["passed"] and (folder / "config.json").is_file():
+        gates += folder_gates(folder)
+    return {"folder": str(folder), "gates": gates}
+
+
 def evaluate_command(
     models: Sequence[str],
     target: Sequence[str],
@@ -222,7 +233,7 @@ def export_command(
     if to != "gguf":
         free(out)
     from langgraft.exporting.formats import export
-    from langgraft.exporting.gguf_writer import QUANTS
+    from langgraft.exporting.gguf_quants import QUANTS
 
     unknown = [name for name in quant if name not in QUANTS]
     if unknown:
@@ -230,7 +241,8 @@ def export_command(
     options: dict[str, Any] = {"quant": tuple(quant), "accept_mismatch": accept_mismatch} if to == "gguf" else {}
     options |= {name: value for name, value in given.items() if value is not None}
     summary = export(model, out, to=to, **options)
-    summary["gates"] = [gate for facts in _gguf_files(summary) for gate in _parity(model, facts, accept_mismatch)]
+    if to == "gguf":
+        _proven(model, summary, accept_mismatch)
     Log().say(f"wrote {out}")
     return summary
 
@@ -267,17 +279,21 @@ def _weight(pair: str) -> tuple[str, float]:
         raise RecipeError(f"--weight {pair} must be name=number, such as --weight target=0.8") from error
 
 
-def _gguf_files(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(summary["files"].values()) if summary["format"] == "gguf" else []
+def _proven(model: Path, summary: dict[str, Any], accept_mismatch: float) -> None:
+    """Add the gates of the GGUF files to the summary and say what was found, where llama.cpp is installed."""
+    for note in dict.fromkeys(note for facts in summary["files"].values() for note in facts["notes"]):
+        Log().say(note)
+    from langgraft.exporting.manifest import write_manifest
 
-
-def _parity(model: Path, facts: dict[str, Any], accept_mismatch: float) -> list[dict[str, Any]]:
-    """Token parity of one GGUF file, where llama.cpp is installed."""
     if importlib.util.find_spec("llama_cpp") is None:
-        Log().say(f"{facts['path']} is {NO_LLAMA_CPP}")
-        return []
-    from langgraft.exporting.parity import token_gate, token_parity
+        for facts in summary["files"].values():
+            Log().say(f"{facts['path']} is {NO_LLAMA_CPP}")
+        write_manifest(Path(summary["folder"]), summary["format"], summary["gates"])
+        return
     from langgraft.exporting.parity_lines import parity_lines
+    from langgraft.exporting.prove import prove_all, table_lines
 
-    found = token_parity(model, Path(facts["path"]), parity_lines())
-    return [token_gate(found, facts["quant"], accept_mismatch=accept_mismatch)]
+    proven = prove_all(model, summary, parity_lines(), accept_mismatch=accept_mismatch)
+    summary |= {"table": proven["table"], "warnings": proven["warnings"], "gates": summary["gates"] + proven["gates"]}
+    for line in (*table_lines(proven["table"]), *(f"warning: {text}" for text in proven["warnings"])):
+        Log().say(line)

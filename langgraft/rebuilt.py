@@ -86,7 +86,7 @@ def rebuild(path: Path) -> Rebuilt:
     if kind == "gpt2":
         data, model = _byte_level(values, path), None
     elif kind == "llama":
-        data, model = _sentencepiece(values), _model(values)
+        data, model = _sentencepiece(values), model_bytes(values)
     else:
         raise TokenizerError(
             f"{path} carries a `{kind}` tokenizer; only byte-level BPE (`gpt2`) and SentencePiece BPE (`llama`) can be "
@@ -180,8 +180,8 @@ def _document(
     }
 
 
-def _model(values: dict[str, Any]) -> bytes:
-    """SentencePiece's own file of the same pieces."""
+def model_bytes(values: dict[str, Any]) -> bytes:
+    """SentencePiece's own file (BPE) of the pieces, scores and types that GGUF fields name."""
     from sentencepiece import sentencepiece_model_pb2
 
     proto: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made when it is imported

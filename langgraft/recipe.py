@@ -307,13 +307,33 @@ class Evaluate(Section):
     """Seed of the bootstrap."""
 
 
+Quant = Literal[
+    "f32",
+    "f16",
+    "bf16",
+    "q8_0",
+    "q5_1",
+    "q5_0",
+    "q4_1",
+    "q4_0",
+    "q6_k",
+    "q5_k_m",
+    "q5_k_s",
+    "q4_k_m",
+    "q4_k_s",
+    "q3_k_l",
+    "q3_k_m",
+    "q2_k",
+]
+
+
 class Export(Section):
     """Write artefacts other tools read, and prove them."""
 
     to: list[Literal["hf", "gguf", "adapter"]] = Field(default_factory=lambda: ["hf"])  # type: ignore[arg-type]
     """What to write: a hub folder, GGUF files, an adapter folder (LoRA and new rows, where nothing else learned)."""
-    quant: list[Literal["f16", "q8_0"]] = Field(default_factory=lambda: ["f16", "q8_0"])  # type: ignore[arg-type]
-    """Formats of the GGUF files."""
+    quant: list[Quant] = Field(default_factory=lambda: ["f16", "q8_0"])  # type: ignore[arg-type]
+    """Formats of the GGUF files: 16, 8, 5 and 4 bits, and llama.cpp's k-quants such as q4_k_m."""
     parity_lines: int = Field(default=2000, ge=1)
     """Lines of mixed text on which token ids must agree between the artefacts."""
     accept_mismatch: float = Field(default=0.0, ge=0, le=1)

@@ -8,13 +8,19 @@ from typing import Any
 
 from langgraft.base import check_causal_lm, check_tokenizer_fits, tokenizer_size
 from langgraft.errors import ModelError
-from langgraft.exporting.gguf_vocab import SPECIAL
-from langgraft.exporting.gguf_writer import EMBEDDING, QUANTS, write_gguf
+from langgraft.exporting.folder_gates import adapter_gates, folder_gates, made_model
+from langgraft.exporting.gguf_families import EMBEDDING, read_config
+from langgraft.exporting.gguf_quants import K_QUANTS, QUANTS, fallback_note, quantise
+from langgraft.exporting.gguf_vocab import SPECIAL, is_spm
+from langgraft.exporting.gguf_writer import write_gguf
+from langgraft.exporting.llamacpp import library
+from langgraft.exporting.manifest import MANIFEST, write_manifest
 from langgraft.exporting.pre_rates import choose_pre
 from langgraft.exporting.weights import open_weights, weight_files
 from langgraft.methods import check_options, resolve
 from langgraft.store import TEMPORARY, read_json, sha256_file, staged_folder, write_json
 from langgraft.tokenizer.files import is_byte_level
+from langgraft.tokenizer.spm_model import MODEL
 
 # Copied byte for byte where present. Everything else in a model folder (optimizer state, logs, checkpoints,
 # manifests of the run) stays behind.
@@ -40,11 +46,15 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
     Weights and tokenizer.json are copied byte for byte; tokenizer_config.json names PreTrainedTokenizerFast,
     which takes tokenizer.json as it is; training files stay behind. An older `out` is replaced at the end.
 
+    A SentencePiece BPE tokenizer without `tokenizer.model` gets one, made from its merges. `langgraft_export.json`
+    is written last: `langgraft verify OUT` compares.
+
     Returns:
-        `format, folder, files` (name -> `{bytes, sha256}`)`, parameters, tokens, rows`.
+        `format, folder, files` (name -> `{bytes, sha256}`)`, parameters, tokens, rows, gates`.
 
     Raises:
-        ModelError: the folder is no causal language model, lacks files, needs code of its own, or is `out`.
+        ModelError: the folder is no causal language model, lacks files, needs code of its own, is `out`, or fails a
+            check of `folder_gates`: there is no row for a token, a stored head is lost, special ids disagree, ...
         TokenizerError: the tokenizer does not fit the model.
         DiskFullError: no space is left; `out` is untouched.
     """
@@ -53,7 +63,8 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
     weights = open_weights(model)
     with staged_folder(out) as staging:
         copied = [*weight_files(model), *(name for name in _COPIED if (model / name).is_file())]
-        copied += [str(path.relative_to(model)) for pattern in _PATTERNS for path in sorted(model.glob(pattern))]
+        found = (str(path.relative_to(model)) for pattern in _PATTERNS for path in sorted(model.glob(pattern)))
+        copied += [name for name in found if name != MANIFEST]
         for name in copied:
             (staging / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(model / name, staging / name)
@@ -67,14 +78,31 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
             ids = {f"{name}_token_id": config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
             write_json(staging / "generation_config.json", {k: i for k, i in ids.items() if i is not None})
         _same_weights(model, staging)
+        if is_spm(read_json(staging / "tokenizer.json")) and not (staging / MODEL).is_file():
+            (staging / MODEL).write_bytes(made_model(staging))
+        gates = _passed(folder_gates(staging), model)
+        files = write_manifest(staging, "hf", gates)
     return {
         "format": "hf",
         "folder": str(out),
-        "files": _inventory(out),
+        "files": files,
+        "gates": gates,
         "parameters": weights.parameters,
         "tokens": tokenizer_size(read_json(out / "tokenizer.json")),
         "rows": config.get("vocab_size"),
     }
+
+
+def _passed(gates: list[dict[str, Any]], model: Path) -> list[dict[str, Any]]:
+    """The gates, all passed.
+
+    Raises:
+        ModelError: one failed.
+    """
+    for gate in gates:
+        if not gate["passed"]:
+            raise ModelError(f"{model} cannot be exported: {gate['name']}: {gate['value']}")
+    return gates
 
 
 def _check(model: Path, out: Path) -> dict[str, Any]:
@@ -117,14 +145,6 @@ def _same_weights(model: Path, copy: Path) -> None:
             raise ModelError(f"{name} changed while it was copied; is {model} still being written?")
 
 
-def _inventory(folder: Path) -> dict[str, dict[str, Any]]:
-    return {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def export_adapter(model: Path, out: Path, *, base: str | None = None) -> dict[str, Any]:
     """Write a clean adapter folder: LoRA, new rows and tokenizer of the adapter folder `model`, nothing else.
 
@@ -133,7 +153,7 @@ def export_adapter(model: Path, out: Path, *, base: str | None = None) -> dict[s
             without the folders of this machine.
 
     Returns:
-        `format, folder, files` (name -> `{bytes, sha256}`)`, base, new_rows`.
+        `format, folder, files` (name -> `{bytes, sha256}`)`, base, new_rows, gates`.
 
     Raises:
         ModelError: `model` is no adapter folder, is damaged, or is `out`.
@@ -152,8 +172,10 @@ def export_adapter(model: Path, out: Path, *, base: str | None = None) -> dict[s
         write_json(staging / CONFIG, {**read_json(model / CONFIG), "base_model_name_or_path": name})
         write_json(staging / FACTS, {**read_json(model / FACTS), "base": name})
         write_json(staging / "tokenizer_config.json", _tokenizer_config(model))
-    rows = facts.rows - facts.first_row
-    return {"format": "adapter", "folder": str(out), "files": _inventory(out), "base": name, "new_rows": rows}
+        rows = facts.rows - facts.first_row
+        gates = adapter_gates(rows)
+        files = write_manifest(staging, "adapter", gates)
+    return {"format": "adapter", "folder": str(out), "files": files, "base": name, "new_rows": rows, "gates": gates}
 
 
 def export_merged(model: Path, out: Path, *, base: str | None = None, dtype: str = "float32") -> dict[str, Any]:
@@ -191,17 +213,18 @@ def export_gguf(
     """Write `out/<name>-<quant>.gguf` for every quant; each file appears only when it is whole.
 
     Args:
-        quant: of f32, f16, bf16, q8_0.
+        quant: names of `gguf_quants.QUANTS`; k-quants need llama-cpp-python.
         pre: `tokenizer.ggml.pre`, where the choice made from the tokenizer is not wanted.
         accept_mismatch: share of the parity lines that may get other token ids, where llama.cpp has no
             pre-tokenizer that splits as the tokenizer does.
         name: the model's name; by default the name of its folder.
 
     Returns:
-        `format, folder, files` (quant -> what `write_gguf` returns).
+        `format, folder, files` (quant -> what `write_gguf` returns)`, gates`.
 
     Raises:
-        ModelError: no or an unknown quant, or the model cannot be expressed in GGUF.
+        ModelError: no or an unknown quant, the model cannot be expressed in GGUF, or a check of `folder_gates` fails.
+        LanggraftError: a k-quant is wanted and llama-cpp-python is not installed.
         DiskFullError: no space is left.
     """
     model, out = Path(model), Path(out)
@@ -210,13 +233,41 @@ def export_gguf(
     if unknown or not wanted:
         raise ModelError(f"unknown GGUF type `{', '.join(unknown) or 'none'}`; choose from {', '.join(QUANTS)}")
     title = name or model.resolve().name
+    read_config(model)
+    gates = _passed(folder_gates(model, model_file=False), model)
     reason = None
     if pre is None and _is_byte_level(model):
         pre, reason = choose_pre(model, accept_mismatch=accept_mismatch)
-    files = {kind: write_gguf(model, out / f"{title}-{kind}.gguf", quant=kind, pre=pre, name=title) for kind in wanted}
+    files = _write_all(model, out, title, wanted, pre)
     for facts in files.values():
         facts["pre_reason"] = reason or facts["pre_reason"]
-    return {"format": "gguf", "folder": str(out), "files": files}
+        note = fallback_note(facts["quant"], facts["fallback"])
+        facts["notes"] = [*facts["notes"], *([note] if note else [])]
+    return {"format": "gguf", "folder": str(out), "files": files, "gates": gates}
+
+
+def _write_all(model: Path, out: Path, title: str, wanted: tuple[str, ...], pre: str | None) -> dict[str, Any]:
+    """One file for every quant; k-quants are made by llama.cpp from one of 16 bits, kept only if it is wanted."""
+    files = {
+        kind: write_gguf(model, out / f"{title}-{kind}.gguf", quant=kind, pre=pre, name=title)
+        for kind in wanted
+        if kind not in K_QUANTS
+    }
+    rest = [kind for kind in wanted if kind in K_QUANTS]
+    if rest:
+        library()
+        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}quants-", dir=_made(out)) as scratch:
+            source = files.get("f16") or write_gguf(model, Path(scratch) / "f16.gguf", pre=pre, name=title)
+            for kind in rest:
+                path = out / f"{title}-{kind}.gguf"
+                made = quantise(Path(source["path"]), path, kind)
+                files[kind] = {**source, **made, "path": str(path), "quant": kind}
+    return {kind: files[kind] for kind in wanted}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _is_byte_level(model: Path) -> bool:

@@ -36,7 +36,7 @@ def read_spm(
     ]
     notes += [f"llama.cpp reads {token} in plain text as the control token, by joining its parts" for token in made]
     beside = path.with_name(MODEL)
-    scores = _scores_of_model(beside, tokens, kinds) if beside.is_file() else merge_scores(document, tokens)
+    scores = scores_of_model(beside, tokens, kinds) if beside.is_file() else merge_scores(document, tokens)
     return scores, kinds, prefix, notes
 
 
@@ -63,8 +63,12 @@ def merge_scores(document: dict[str, Any], tokens: list[str]) -> list[float]:
     return [-float(first.get(token, len(merges) + i)) for i, token in enumerate(tokens)]
 
 
-def _scores_of_model(path: Path, tokens: list[str], kinds: list[int]) -> list[float]:
-    """Scores of a tokenizer.model, whose pieces must be those of tokenizer.json, added tokens apart."""
+def scores_of_model(path: Path, tokens: list[str], kinds: list[int]) -> list[float]:
+    """Scores by id of a tokenizer.model, whose pieces must be those of tokenizer.json, added tokens apart.
+
+    Raises:
+        ModelError: they differ, or it is no SentencePiece model.
+    """
     try:
         pieces = read_model(path).pieces
     except TokenizerError as error:

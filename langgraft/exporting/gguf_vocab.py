@@ -1,5 +1,6 @@
 """The tokenizer section of a GGUF file, from a tokenizer.json: byte-level BPE, or SentencePiece's BPE."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,19 @@ class Vocabulary:
     model: str = "gpt2"
     scores: list[float] = field(default_factory=list)
     add_space_prefix: bool = False
+    strips: list[str] = field(default_factory=list)
+
+    def name_for(self, name: str) -> str:
+        """A model's name that lets llama.cpp read special tokens as the tokenizer does.
+
+        No field of a GGUF file says that a special token takes the spaces after it along, as Phi-3's do; llama.cpp
+        does so if the model's name holds "phi-3", and cannot load such a file if some of Phi-3's tokens are missing.
+        """
+        named = any(part in name.lower() for part in ("phi-3", "phi3"))
+        phi = bool(self.strips) and {"</s>", "<unk>", "<s>", "<|endoftext|>"} <= set(self.tokens)
+        if phi and not named:
+            return f"{name} (phi-3 tokens)"
+        return name if phi or not named else re.sub("phi-?3", "Phi 3", name, flags=re.IGNORECASE)
 
 
 def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
@@ -52,7 +66,7 @@ def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
         document = read_json(path)
     except InputError as error:
         raise ModelError(f"{error}; a GGUF file needs a fast tokenizer") from error
-    vocabulary = _read_sentencepiece(document, path, pre) if _is_spm(document) else _read_bpe(document, path, pre)
+    vocabulary = _read_sentencepiece(document, path, pre) if is_spm(document) else _read_bpe(document, path, pre)
     config = read_json(model / "tokenizer_config.json") if (model / "tokenizer_config.json").is_file() else {}
     vocabulary.special = _special(model, config, {token: i for i, token in enumerate(vocabulary.tokens)})
     tokenizer = load_tokenizer(model)
@@ -60,10 +74,14 @@ def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
     vocabulary.add_bos, vocabulary.add_eos = _affixes(path, tokenizer, vocabulary.special)
     vocabulary.end_of_turn = _end_of_turn(model, vocabulary.special)
     vocabulary.chat_template = chat_template(model, config)
+    vocabulary.strips = [
+        token["content"] for token in document.get("added_tokens", []) if token.get("special") and token.get("rstrip")
+    ]
     return vocabulary
 
 
-def _is_spm(document: dict[str, Any]) -> bool:
+def is_spm(document: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json is SentencePiece BPE."""
     model = document.get("model", {})
     return model.get("type", "BPE") == "BPE" and bool(model.get("vocab")) and is_byte_fallback(document)
 
@@ -71,7 +89,7 @@ def _is_spm(document: dict[str, Any]) -> bool:
 def _read_bpe(document: dict[str, Any], path: Path, pre: str | None) -> Vocabulary:
     notes = _check(document, path)
     value, reason = (pre, "chosen by the caller") if pre else pre_for(document)
-    tokens, types, holes = _tokens(document, path)
+    tokens, types, holes = tokens_and_types(document, path)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in document["model"]["merges"]]
     return Vocabulary(tokens, types, merges, value, reason, holes=holes, notes=notes)
 
@@ -79,7 +97,7 @@ def _read_bpe(document: dict[str, Any], path: Path, pre: str | None) -> Vocabula
 def _read_sentencepiece(document: dict[str, Any], path: Path, pre: str | None) -> Vocabulary:
     if pre not in (None, "default"):
         raise ModelError(f"{path} is SentencePiece BPE, which has no pre-tokenizer in llama.cpp; leave out `pre={pre}`")
-    tokens, types, holes = _tokens(document, path)
+    tokens, types, holes = tokens_and_types(document, path)
     _check_added(document, path)
     scores, types, prefix, notes = read_spm(document, path, tokens, types)
     reason = "SentencePiece BPE joins by score and needs no pre-tokenizer"
@@ -139,7 +157,7 @@ def _flatten(step: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
     return [leaf for inner in step[key] for leaf in _flatten(inner, key)] if key in step else [step]
 
 
-def _tokens(document: dict[str, Any], path: Path) -> tuple[list[str], list[int], list[int]]:
+def tokens_and_types(document: dict[str, Any], path: Path) -> tuple[list[str], list[int], list[int]]:
     """Tokens and types by id, and the ids that had none."""
     size = tokenizer_size(document)
     texts: list[str | None] = [None] * size
@@ -162,21 +180,34 @@ def _tokens(document: dict[str, Any], path: Path) -> tuple[list[str], list[int],
     return [text or "" for text in texts], types, holes
 
 
-def _special(model: Path, config: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
-    """Ids of bos, eos, unk and pad: as the tokenizer names them, else as the model's config does."""
-    special_map = model / "special_tokens_map.json"
+def special_ids(folder: Path, document: dict[str, Any]) -> dict[str, int]:
+    """bos, eos, unk and pad as the tokenizer's own files name them: name -> id."""
+    path = folder / "tokenizer_config.json"
+    config = read_json(path) if path.is_file() else {}
+    tokens, _, _ = tokens_and_types(document, folder / "tokenizer.json")
+    return _named(folder, config, {token: i for i, token in enumerate(tokens)})
+
+
+def _named(folder: Path, config: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
+    special_map = folder / "special_tokens_map.json"
     named = {**(read_json(special_map) if special_map.is_file() else {}), **config}
-    fallback = read_json(model / "config.json") if (model / "config.json").is_file() else {}
     found = {}
     for name in SPECIAL:
         token = named.get(f"{name}_token")
         text = token.get("content") if isinstance(token, dict) else token
         if text is not None and text in ids:
             found[name] = ids[text]
-            continue
+    return found
+
+
+def _special(model: Path, config: dict[str, Any], ids: dict[str, int]) -> dict[str, int]:
+    """Ids of bos, eos, unk and pad: as the tokenizer names them, else as the model's config does."""
+    found = _named(model, config, ids)
+    fallback = read_json(model / "config.json") if (model / "config.json").is_file() else {}
+    for name in SPECIAL:
         number = fallback.get(f"{name}_token_id")
         number = number[0] if isinstance(number, list) and number else number
-        if isinstance(number, int) and 0 <= number < len(ids):
+        if name not in found and isinstance(number, int) and 0 <= number < len(ids):
             found[name] = number
     return found
 

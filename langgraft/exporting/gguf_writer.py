@@ -5,45 +5,44 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langgraft.errors import ModelError
+from langgraft.exporting.gguf_families import (
+    HEAD,
+    Family,
+    change_of,
+    family_of,
+    is_buffer,
+    read_config,
+    transpose,
+)
+from langgraft.exporting.gguf_quants import TYPES
+from langgraft.exporting.gguf_settings import add_settings, add_vocabulary, rope_factors
 from langgraft.exporting.gguf_vocab import Vocabulary, read_vocabulary
-from langgraft.exporting.weights import Weights, open_weights
-from langgraft.store import TEMPORARY, disk_errors, fsync_folder, read_json
+from langgraft.exporting.weights import Weights, open_weights, same_tensor
+from langgraft.store import TEMPORARY, disk_errors, fsync_folder
 
 if TYPE_CHECKING:
     import gguf
     import numpy as np
     import torch
 
-# transformers' class -> (architecture in the GGUF file, whether its rotary code wants q and k re-ordered)
-ARCHITECTURES: dict[str, tuple[str, bool]] = {
-    "LlamaForCausalLM": ("llama", True),
-    "MistralForCausalLM": ("llama", True),
-    "Qwen2ForCausalLM": ("qwen2", False),
-    "Qwen3ForCausalLM": ("qwen3", False),
-}
-# our name -> (GGMLQuantizationType, LlamaFileType)
-QUANTS: dict[str, tuple[str, str]] = {
-    "f32": ("F32", "ALL_F32"),
-    "f16": ("F16", "MOSTLY_F16"),
-    "bf16": ("BF16", "MOSTLY_BF16"),
-    "q8_0": ("Q8_0", "MOSTLY_Q8_0"),
-}
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_ROWS_AT_ONCE = 4096
+Read = Callable[..., "torch.Tensor"]
+_NUMBERS_AT_ONCE = 4 << 20  # 16 MiB in 32 bits
+_PRECISE = "Q8_0"  # of embedding and head in files of four and five bits
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the file: its GGUF name, its shape and type there, and how to make its bytes."""
+    """One tensor of the file: its GGUF name, its shape and type there, and its rows in blocks."""
 
     name: str
     shape: tuple[int, ...]
     quant: "gguf.GGMLQuantizationType"
-    load: Callable[[], "torch.Tensor"]
+    blocks: "Callable[[], Iterator[torch.Tensor]]"
 
 
 def write_gguf(
@@ -52,50 +51,56 @@ def write_gguf(
     """Convert a hub folder to one GGUF file; `path` appears only when it is whole.
 
     Two-dimensional weights are stored as `quant` (rows that do not divide into its blocks as f16), everything
-    else as f32. Embedding rows beyond the last token are dropped: llama.cpp wants as many rows as tokens and
-    masks nothing by itself, so it could generate a padding row that was given a name.
+    else as f32. In files of four and five bits, the head and an embedding that is also the head are stored in eight:
+    rounding there changes answers most, and rows of new tokens are the ones that have learned least. Embedding rows
+    beyond the last token are dropped: llama.cpp wants as many rows as tokens and masks nothing by itself, so it could
+    generate a padding row that was given a name.
 
     Args:
+        quant: a name of `gguf_quants.TYPES`.
         pre: `tokenizer.ggml.pre`, where the choice that `pre_for` makes is not wanted.
         name: the model's name in the file; by default the name of its folder.
 
     Returns:
-        `path, quant, bytes, architecture, tensors, tokens, dropped_rows, pre, pre_reason, stored_as_f16,
-        notes`.
+        `path, quant, bytes, architecture, tensors, tokens, dropped_rows, pre, pre_reason, fallback` (tensor -> type,
+        of those whose rows do not divide into the blocks of `quant`)`, notes`.
 
     Raises:
         ModelError: the architecture, tokenizer or a setting of the model cannot be expressed in GGUF.
     """
     import gguf
 
-    if quant not in QUANTS:
-        raise ModelError(f"unknown GGUF type `{quant}`; choose from {', '.join(QUANTS)}")
+    if quant not in TYPES:
+        raise ModelError(f"unknown GGUF type `{quant}`; choose from {', '.join(TYPES)}")
     config = read_config(model)
-    architecture, permuted = ARCHITECTURES[config.architectures[0]]
+    family = family_of(config)
     vocabulary = read_vocabulary(model, pre=pre)
     weights = open_weights(model)
-    rows = _check_rows(model, weights, len(vocabulary.tokens))
+    tokens = len(vocabulary.tokens)
+    rows = _check_rows(weights, family, tokens)
     with _staged(path) as temporary, weights.reader() as read:
-        writer = gguf.GGUFWriter(temporary, architecture)
-        _add_settings(writer, config, name or model.name, quant, len(vocabulary.tokens))
-        _add_vocabulary(writer, vocabulary)
-        tensors = list(_plan(config, weights, read, architecture, permuted, quant, len(vocabulary.tokens)))
+        _check_head(weights, read, config, family)
+        writer = gguf.GGUFWriter(temporary, family.arch)
+        title = vocabulary.name_for(name or model.name)
+        add_settings(writer, config, name=title, file_type=TYPES[quant][1], tokens=tokens)
+        add_vocabulary(writer, vocabulary)
+        tensors = list(_plan(config, weights, read, quant, tokens))
         try:
             _write(writer, tensors)
         finally:
             writer.close()
-    fallback = [tensor.name for tensor in tensors if quant == "q8_0" and tensor.quant.name == "F16"]
+    wanted = TYPES[quant][0]
     return {
         "path": str(path),
         "quant": quant,
         "bytes": path.stat().st_size,
-        "architecture": architecture,
+        "architecture": family.arch,
         "tensors": len(tensors),
-        "tokens": len(vocabulary.tokens),
-        "dropped_rows": rows - len(vocabulary.tokens),
+        "tokens": tokens,
+        "dropped_rows": rows - tokens,
         "pre": vocabulary.pre,
         "pre_reason": vocabulary.pre_reason,
-        "stored_as_f16": fallback,
+        "fallback": {t.name: "f16" for t in tensors if wanted not in ("F16", t.quant.name) and t.quant.name == "F16"},
         "notes": vocabulary.notes,
     }
 
@@ -115,7 +120,7 @@ def write_vocabulary(folder: Path, path: Path, *, pre: str | None = None) -> Voc
         writer = gguf.GGUFWriter(temporary, "llama")
         try:
             writer.add_vocab_size(len(vocabulary.tokens))
-            _add_vocabulary(writer, vocabulary)
+            add_vocabulary(writer, vocabulary)
             _write(writer, [])
         finally:
             writer.close()
@@ -138,175 +143,70 @@ def _staged(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def read_config(model: Path) -> Any:
-    """The transformers config of a hub folder, checked for what GGUF can express.
+def embedding_name(weights: Weights, family: Family) -> str:
+    """The name of the embedding matrix in a folder.
 
     Raises:
-        ModelError: it cannot be read, or the architecture or one of its settings is not supported.
+        ModelError: there is none.
     """
-    path = model / "config.json"
-    raw = read_json(path) if path.is_file() else {}
-    names = raw.get("architectures") or ["none named"]
-    if names[0] not in ARCHITECTURES:
-        raise ModelError(
-            f"{path}: GGUF export supports {', '.join(ARCHITECTURES)}, and this model is {names[0]}; "
-            "export it as a hub folder, or convert that with llama.cpp's own tools"
-        )
-    if raw.get("quantization_config"):
-        raise ModelError(f"{path} describes quantised weights; save the model in 16 or 32 bits first")
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model)
-    if config.hidden_act not in ("silu", "swish"):
-        raise ModelError(f"{path}: activation `{config.hidden_act}` is not what llama.cpp computes here (silu)")
-    window = getattr(config, "sliding_window", None)
-    sliding = window and getattr(config, "use_sliding_window", True) and window < config.max_position_embeddings
-    if sliding:
-        raise ModelError(
-            f"{path}: sliding attention over {window} positions is lost in GGUF; set max_position_embeddings "
-            f"to {window} if the model is used on texts no longer than that"
-        )
-    return config
+    for name in (family.embedding, family.embedding.removeprefix(family.prefix)):
+        if name in weights.shapes:
+            return name
+    raise ModelError(f"{weights.folder} has no tensor {family.embedding}; it is not laid out as its architecture says")
 
 
-def head_dim(config: Any) -> int:
-    """Length of one attention head."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-
-
-def _check_rows(model: Path, weights: Weights, tokens: int) -> int:
-    if EMBEDDING not in weights.shapes:
-        raise ModelError(f"{model} has no tensor {EMBEDDING}; it is not laid out as its architecture says")
-    rows = weights.shapes[EMBEDDING][0]
+def _check_rows(weights: Weights, family: Family, tokens: int) -> int:
+    rows = weights.shapes[embedding_name(weights, family)][0]
     if rows < tokens:
         raise ModelError(
-            f"{model}: the tokenizer has ids up to {tokens - 1:,} and the embedding only {rows:,} rows; "
+            f"{weights.folder}: the tokenizer has ids up to {tokens - 1:,} and the embedding only {rows:,} rows; "
             "resize the model with `langgraft surgery` first"
         )
     return rows
 
 
-def _add_settings(writer: "gguf.GGUFWriter", config: Any, name: str, quant: str, tokens: int) -> None:
-    import gguf
-
-    writer.add_type("model")
-    writer.add_name(name)
-    writer.add_file_type(int(gguf.LlamaFileType[QUANTS[quant][1]]))
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_vocab_size(tokens)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head_dim(config))
-    writer.add_value_length(head_dim(config))
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(head_dim(config))
-    _add_rope(writer, rope_settings(config))
-
-
-def rope_settings(config: Any) -> dict[str, Any]:
-    """Rotary settings in transformers 5's form, from either form.
-
-    Raises:
-        ModelError: a kind of scaling, or an option of it, that llama.cpp computes differently.
-    """
-    rope = dict(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {})
-    rope.setdefault("rope_type", rope.pop("type", "default"))
-    rope.setdefault("rope_theta", getattr(config, "rope_theta", None) or 10000.0)
-    if rope["rope_type"] not in ("default", "linear", "llama3", "yarn"):
+def _check_head(weights: Weights, read: Read, config: Any, family: Family) -> None:
+    """Refuse a folder whose config and files disagree on whether the head is the embedding."""
+    if not config.tie_word_embeddings:
+        if HEAD not in weights.shapes:
+            raise ModelError(
+                f"{weights.folder} has no {HEAD} although its head is not tied; save the whole model again"
+            )
+        return
+    if HEAD in weights.shapes and not same_tensor(weights, read, HEAD, embedding_name(weights, family)):
         raise ModelError(
-            f"rope scaling `{rope['rope_type']}` cannot be exported to GGUF; supported: default, linear, llama3, yarn"
+            f"{weights.folder}: config.json ties the head to the embedding (tie_word_embeddings), and the files hold "
+            f"a {HEAD} that differs from it; set tie_word_embeddings to false if the head was trained on its own, or "
+            "save the model again"
         )
-    odd = [key for key in ("attention_factor", "mscale", "mscale_all_dim") if rope.get(key) is not None]
-    odd += ["truncate"] if rope.get("truncate") is False else []
-    odd += ["partial_rotary_factor"] if (rope.get("partial_rotary_factor") or 1.0) != 1.0 else []
-    if odd:
-        raise ModelError(f"rope option {', '.join(odd)} cannot be exported to GGUF; llama.cpp derives it itself")
-    return rope
 
 
-def _add_rope(writer: "gguf.GGUFWriter", rope: dict[str, Any]) -> None:
-    import gguf
-
-    writer.add_rope_freq_base(rope["rope_theta"])
-    if rope["rope_type"] == "linear":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(rope["factor"])
-    elif rope["rope_type"] == "yarn":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        writer.add_rope_scaling_factor(rope["factor"])
-        if original := rope.get("original_max_position_embeddings"):
-            writer.add_rope_scaling_orig_ctx_len(original)
-        writer.add_rope_scaling_yarn_beta_fast(rope.get("beta_fast") or 32.0)
-        writer.add_rope_scaling_yarn_beta_slow(rope.get("beta_slow") or 1.0)
-
-
-def _add_vocabulary(writer: "gguf.GGUFWriter", vocabulary: Vocabulary) -> None:
-    writer.add_tokenizer_model(vocabulary.model)
-    writer.add_tokenizer_pre(vocabulary.pre)
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_types(vocabulary.types)
-    if vocabulary.model == "llama":
-        writer.add_token_scores(vocabulary.scores)
-    else:
-        writer.add_token_merges(vocabulary.merges)
-    add = {
-        "bos": writer.add_bos_token_id,
-        "eos": writer.add_eos_token_id,
-        "unk": writer.add_unk_token_id,
-        "pad": writer.add_pad_token_id,
-    }
-    for name, number in vocabulary.special.items():
-        add[name](number)
-    if vocabulary.end_of_turn is not None:
-        writer.add_eot_token_id(vocabulary.end_of_turn)
-    writer.add_add_bos_token(vocabulary.add_bos)
-    writer.add_add_eos_token(vocabulary.add_eos)
-    writer.add_add_space_prefix(vocabulary.add_space_prefix)
-    if vocabulary.chat_template:
-        writer.add_chat_template(vocabulary.chat_template)
-    if vocabulary.holes:
-        writer.add_array("tokenizer.ggml.suppress_tokens", vocabulary.holes)
-
-
-def _plan(
-    config: Any,
-    weights: Weights,
-    read: Callable[[str], "torch.Tensor"],
-    architecture: str,
-    permuted: bool,
-    quant: str,
-    tokens: int,
-) -> Iterator[Tensor]:
+def _plan(config: Any, weights: Weights, read: Read, quant: str, tokens: int) -> Iterator[Tensor]:
     """Every tensor of the file in the order of the hub folder's names, layers in their order."""
     import gguf
 
+    family = family_of(config)
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(kinds[architecture], config.num_hidden_layers)
-    if not config.tie_word_embeddings and HEAD not in weights.shapes:
-        raise ModelError(f"{weights.folder} has no {HEAD} although its head is not tied; save the whole model again")
+    names = gguf.get_tensor_name_map(kinds[family.arch], config.num_hidden_layers)
+    embedding = embedding_name(weights, family)
     for name in sorted(weights.shapes, key=_natural):
-        if name.endswith("rotary_emb.inv_freq") or (name == HEAD and config.tie_word_embeddings):
+        if is_buffer(name) or (name == HEAD and config.tie_word_embeddings):
             continue
-        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        full = name if name == HEAD or name.startswith(family.prefix) else family.prefix + name
+        target = names.get_name(full, try_suffixes=(".weight", ".bias"))
         if target is None:
-            raise ModelError(f"{weights.folder}: tensor {name} has no place in a `{architecture}` GGUF file")
-        shape = weights.shapes[name]
-        heads = None
-        if name in (EMBEDDING, HEAD):
+            raise ModelError(f"{weights.folder}: tensor {name} has no place in a `{family.arch}` GGUF file")
+        change, shape = change_of(config, full), weights.shapes[name]
+        if name in (embedding, HEAD):
             shape = (tokens, *shape[1:])
-        elif permuted and ".q_proj." in name:
-            heads = config.num_attention_heads
-        elif permuted and ".k_proj." in name:
-            heads = config.num_key_value_heads
-        kind = _stored_as(shape, quant)
-        yield Tensor(target, shape, kind, _loader(read, name, shape[0], heads))
-    factors = _llama3_factors(config)
-    if factors is not None:
-        yield Tensor("rope_freqs.weight", tuple(factors.shape), gguf.GGMLQuantizationType.F32, lambda: factors)
+        elif change is transpose:
+            shape = shape[::-1]
+        precise = name == HEAD or (name == embedding and config.tie_word_embeddings)
+        kind = _stored_as(target, shape, quant, precise=precise)
+        yield Tensor(target, shape, kind, partial(_blocks, read, name, shape, change))
+    for target, factors in rope_factors(config).items():
+        shape = tuple(factors.shape)
+        yield Tensor(target, shape, gguf.GGMLQuantizationType.F32, partial(iter, (factors,)))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -314,86 +214,70 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def _stored_as(shape: tuple[int, ...], quant: str) -> "gguf.GGMLQuantizationType":
+def _stored_as(target: str, shape: tuple[int, ...], quant: str, *, precise: bool) -> "gguf.GGMLQuantizationType":
     import gguf
 
-    if len(shape) < 2:
+    if len(shape) < 2 or target.startswith("position_embd"):
         return gguf.GGMLQuantizationType.F32
-    kind = gguf.GGMLQuantizationType[QUANTS[quant][0]]
+    name = TYPES[quant][0]
+    kind = gguf.GGMLQuantizationType[_PRECISE if precise and name.startswith(("Q4", "Q5")) else name]
     block, _ = gguf.GGML_QUANT_SIZES[kind]
     return kind if shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16
 
 
-def _loader(
-    read: Callable[[str], "torch.Tensor"], name: str, rows: int, heads: int | None
-) -> Callable[[], "torch.Tensor"]:
-    def load() -> "torch.Tensor":
-        tensor = read(name)[:rows]
-        return interleave(tensor, heads) if heads else tensor
-
-    return load
-
-
-def interleave(tensor: "torch.Tensor", heads: int) -> "torch.Tensor":
-    """Re-order the rows of q or k from rotary halves to rotary pairs.
-
-    transformers rotates element i of a head together with element i + d/2, llama.cpp's llama code with its
-    neighbour: within each head of d rows, row 2i is taken from row i, and row 2i+1 from row i + d/2.
-    """
-    halves = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, *tensor.shape[1:])
-    return halves.transpose(1, 2).reshape(tensor.shape)
-
-
-def _llama3_factors(config: Any) -> "torch.Tensor | None":
-    """Divisors of the rotary frequencies for Llama-3 scaling: long waves by `factor`, short ones by 1."""
-    import torch
-
-    rope = rope_settings(config)
-    if rope["rope_type"] != "llama3":
-        return None
-    size = head_dim(config)
-    frequency = rope["rope_theta"] ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
-    turns = rope["original_max_position_embeddings"] * frequency / (2 * math.pi)
-    low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
-    # 0 below `low` turns over the original context (scaled), 1 above `high` (kept), a straight line between.
-    kept = ((turns - low) / (high - low)).clamp(0, 1)
-    return (1 / ((1 - kept) / factor + kept)).to(torch.float32)
+def _blocks(
+    read: Read, name: str, shape: tuple[int, ...], change: "Callable[[torch.Tensor], torch.Tensor] | None"
+) -> "Iterator[torch.Tensor]":
+    """A tensor in blocks of rows; one that must be changed is read whole and changed first."""
+    whole = change(read(name)) if change else None
+    step = max(_NUMBERS_AT_ONCE // math.prod(shape[1:]), 1)
+    for start in range(0, shape[0], step):
+        stop = min(start + step, shape[0])
+        yield read(name, start, stop) if whole is None else whole[start:stop]
 
 
 def _write(writer: "gguf.GGUFWriter", tensors: list[Tensor]) -> None:
     import gguf
     import numpy as np
 
+    sizes = {}
     for tensor in tensors:
         shape = tensor.shape
         if tensor.quant.name in ("F32", "F16"):
             dtype = np.dtype(np.float32 if tensor.quant.name == "F32" else np.float16)
         else:
             shape, dtype = gguf.quant_shape_to_byte_shape(shape, tensor.quant), np.dtype(np.uint8)
-        size = math.prod(shape) * dtype.itemsize
-        writer.add_tensor_info(tensor.name, shape, dtype, size, raw_dtype=tensor.quant)
+        sizes[tensor.name] = math.prod(shape) * dtype.itemsize
+        writer.add_tensor_info(tensor.name, shape, dtype, sizes[tensor.name], raw_dtype=tensor.quant)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
+    if not tensors:
+        return
+    # `write_tensor_data` takes whole tensors only; the same bytes go into its file block by block.
+    assert writer.fout is not None
+    file = writer.fout[0]
+    writer.write_padding(file, file.tell())
     for tensor in tensors:
-        writer.write_tensor_data(_encode(tensor))
+        written = 0
+        for block in tensor.blocks():
+            data = _encode(tensor, block)
+            data.tofile(file)
+            written += data.nbytes
+        if written != sizes[tensor.name]:
+            raise ModelError(f"{tensor.name} gave {written:,} bytes and {sizes[tensor.name]:,} belong to its shape")
+        writer.write_padding(file, written)
 
 
-def _encode(tensor: Tensor) -> "np.ndarray":
-    """The bytes of a tensor in its type, made from a few thousand rows at a time."""
+def _encode(tensor: Tensor, block: "torch.Tensor") -> "np.ndarray":
+    """The bytes of a block of rows in the tensor's type."""
     import gguf
-    import numpy as np
     import torch
 
-    source = tensor.load()
-    if tensor.quant.name == "F32":
-        return source.to(torch.float32).contiguous().numpy()
     if tensor.quant.name == "F16":
-        half = source.to(torch.float16).contiguous()
+        half = block.to(torch.float16).contiguous()
         if not torch.isfinite(half).all():
             raise ModelError(f"{tensor.name} has values that f16 cannot hold; export as bf16 or f32 instead")
         return half.numpy()
-    parts = [
-        gguf.quantize(part.to(torch.float32).contiguous().numpy(), tensor.quant) for part in source.split(_ROWS_AT_ONCE)
-    ]
-    return np.concatenate(parts)
+    numbers = block.to(torch.float32).contiguous().numpy()
+    return numbers if tensor.quant.name == "F32" else gguf.quantize(numbers, tensor.quant)

@@ -45,7 +45,7 @@ def library() -> ModuleType:
     return llama_cpp
 
 
-def _last_words() -> str:
+def last_words() -> str:
     """What llama.cpp said about an error just before it failed."""
     lines = [line.strip() for line in "".join(_said).splitlines() if line.strip()]
     telling = [line for line in lines if ": error" in line or "failed" in line]
@@ -86,7 +86,7 @@ class LlamaCpp:
         params.n_threads = params.n_threads_batch = threads
         self._context = self.lib.llama_init_from_model(self.model, params)
         if not self._context:
-            raise ModelError(f"llama.cpp could not run {self.path}: {_last_words()}")
+            raise ModelError(f"llama.cpp could not run {self.path}: {last_words()}")
 
     def logits(self, ids: Sequence[int]) -> "np.ndarray":
         """Logits at every position of a text: float32, shape (len(ids), tokens). Call `start` first.
@@ -106,7 +106,7 @@ class LlamaCpp:
                 batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, 1
             code = lib.llama_decode(self._context, batch)
             if code != 0:
-                raise ModelError(f"llama.cpp failed on a text of {len(ids)} tokens (code {code}): {_last_words()}")
+                raise ModelError(f"llama.cpp failed on a text of {len(ids)} tokens (code {code}): {last_words()}")
             pointer = lib.llama_get_logits(self._context)
             return np.ctypeslib.as_array(pointer, shape=(len(ids), self.tokens)).copy()
         finally:
@@ -146,7 +146,7 @@ def open_gguf(path: Path, *, vocab_only: bool = False, pre: str | None = None) -
     _said.clear()
     handle = module.llama_model_load_from_file(str(path).encode("utf-8"), params)
     if not handle:
-        raise ModelError(f"llama.cpp cannot load {path}: {_last_words()}")
+        raise ModelError(f"llama.cpp cannot load {path}: {last_words()}")
     opened = LlamaCpp(module, handle, Path(path))
     try:
         yield opened

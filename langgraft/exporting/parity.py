@@ -10,9 +10,11 @@ from langgraft.exporting.gguf_vocab import load_tokenizer
 from langgraft.exporting.llamacpp import LlamaCpp, open_gguf
 from langgraft.exporting.parity_lines import parity_lines
 
-__all__ = ["kl_divergence", "parity_lines", "token_gate", "token_parity"]
+__all__ = ["kl_divergence", "parity_lines", "quant_warning", "token_gate", "token_parity"]
 
 SHOWN = 5
+PROMPT, ANSWER = 16, 24  # tokens
+FLIPS, ANSWERS_CHANGED = 0.05, 0.2
 _POSITIONS_AT_ONCE = 64
 
 
@@ -94,7 +96,13 @@ def _example(line: str, ours: list[int], theirs: list[int]) -> dict[str, Any]:
 
 
 def kl_divergence(
-    model: Path, gguf: Path, texts: Sequence[str], *, max_tokens: int = 256, threads: int | None = None
+    model: Path,
+    gguf: Path,
+    texts: Sequence[str],
+    *,
+    max_tokens: int = 256,
+    threads: int | None = None,
+    answers: int = 0,
 ) -> dict[str, Any]:
     """KL(hub folder || GGUF file) of the next-token distribution at every position, in nats.
 
@@ -104,9 +112,11 @@ def kl_divergence(
 
     Args:
         threads: threads for llama.cpp; as many as torch uses by default.
+        answers: how many of the texts to continue greedily from their first 16 tokens, 24 tokens long, to see whether
+            llama.cpp would have chosen the same tokens at every step.
 
     Returns:
-        `texts, positions, mean, max, median, top1_agreement, dropped_probability`.
+        `texts, positions, mean, max, median, top1_agreement, dropped_probability, answers, answers_changed`.
 
     Raises:
         InputError: no text gives a token.
@@ -123,14 +133,18 @@ def kl_divergence(
     divergences: list[float] = []
     agreed = 0
     dropped: list[float] = []
+    changed = 0
     with open_gguf(gguf) as other:
         network = _load_network(model)
-        other.start(max(len(ids) for ids in encoded), threads or torch.get_num_threads())
+        room = max(*(len(ids) for ids in encoded), PROMPT + ANSWER) if answers else max(len(ids) for ids in encoded)
+        other.start(room, threads or torch.get_num_threads())
         for ids in encoded:
             for kl, same, outside in _compare(network, other, ids):
                 divergences.extend(kl)
                 agreed += same
                 dropped.extend(outside)
+        for ids in encoded[:answers]:
+            changed += _answers_otherwise(network, other, ids[:PROMPT])
     return {
         "texts": len(encoded),
         "positions": len(divergences),
@@ -139,7 +153,40 @@ def kl_divergence(
         "median": statistics.median(divergences),
         "top1_agreement": agreed / len(divergences),
         "dropped_probability": statistics.fmean(dropped),
+        "answers": len(encoded[:answers]),
+        "answers_changed": changed,
     }
+
+
+def _answers_otherwise(network: Any, other: LlamaCpp, prompt: list[int]) -> bool:
+    """Whether llama.cpp, led along the folder's greedy answer, would leave it at any step."""
+    import torch
+
+    answer: list[int] = []
+    cache, step = None, torch.tensor([prompt])
+    with torch.no_grad():
+        for _ in range(ANSWER):
+            out = network(step, past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            answer.append(int(out.logits[0, -1, : other.tokens].argmax()))
+            step = torch.tensor([answer[-1:]])
+    theirs = other.logits([*prompt, *answer[:-1]])[len(prompt) - 1 :].argmax(axis=-1)
+    return bool((theirs != answer).any())
+
+
+def quant_warning(quant: str, found: dict[str, Any]) -> str | None:
+    """What to say of a file that often answers otherwise than the folder, or None; `found` as `kl_divergence` gives it.
+
+    Said where another token is the most likely one at over 5% of positions, or over a fifth of the answers change.
+    """
+    flips = 1 - found["top1_agreement"]
+    if flips <= FLIPS and found["answers_changed"] <= ANSWERS_CHANGED * found["answers"]:
+        return None
+    return (
+        f"{quant} answers otherwise than the model: another token is the most likely one at {flips:.1%} of positions, "
+        f"and {found['answers_changed']} of {found['answers']} short greedy answers change; take more bits where that "
+        "matters"
+    )
 
 
 def _load_network(model: Path) -> Any:

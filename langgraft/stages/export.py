@@ -8,8 +8,8 @@ from langgraft.evaluation.bpb import score
 from langgraft.exporting.formats import export_adapter, export_gguf, export_hf
 from langgraft.exporting.gguf_pre import pre_for
 from langgraft.exporting.llamacpp import library
-from langgraft.exporting.parity import kl_divergence, token_gate, token_parity
 from langgraft.exporting.parity_lines import parity_lines
+from langgraft.exporting.prove import prove_all, table_lines
 from langgraft.exporting.reload import reload_check
 from langgraft.recipe import Export, Recipe
 from langgraft.runs import Inputs
@@ -20,9 +20,7 @@ from langgraft.tokenizer.pretokenizer import repair, splits_at_marks
 from langgraft.training.adapter import load_adapter
 from langgraft.training.modes import no_adapter
 
-KL_TEXTS = 10
 RELOAD_TEXTS = 20
-KL_BOUNDS = {"f16": 1e-3, "q8_0": 0.05}
 
 
 def check(section: Export, recipe: Recipe) -> None:
@@ -78,17 +76,14 @@ def run(section: Export, inputs: Inputs, out: Path) -> dict[str, Any]:
     lines = parity_lines(section.parity_lines)
     summary: dict[str, Any] = {"files": [], "parity": [], "gates": []}
     if "hf" in section.to:
-        export_hf(model, out / "hf")
+        summary["gates"] += export_hf(model, out / "hf")["gates"]
         summary["gates"] += _reloaded(model, out / "hf", lines, inputs)
     if "adapter" in section.to:
-        export_adapter(inputs.folders["pretrain"] / "adapter", out / "adapter")
+        made = export_adapter(inputs.folders["pretrain"] / "adapter", out / "adapter")
+        summary["gates"] += made["gates"]
         summary["gates"].append(_on_the_base(model, out / "adapter", lines, inputs))
     if "gguf" in section.to:
-        accept = section.accept_mismatch
-        export_gguf(model, out / "gguf", quant=tuple(section.quant), accept_mismatch=accept, name=inputs.name)
-        for quant in section.quant:
-            file = next((out / "gguf").glob(f"*{quant}.gguf"))
-            summary["parity"].append(_parity(model, file, quant, lines, section, summary["gates"]))
+        _gguf(model, out, lines, section, inputs, summary)
     for gate in summary["gates"]:
         inputs.log.say(f"  {'pass' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['value']}")
     summary["files"] = [
@@ -138,20 +133,16 @@ def _on_the_base(model: Path, adapter: Path, lines: list[str], inputs: Inputs) -
     }
 
 
-def _parity(
-    model: Path, file: Path, quant: str, lines: list[str], section: Export, gates: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Token parity and divergence of one GGUF file in a real llama.cpp."""
-    tokens = token_parity(model, file, lines)
-    long = [line for line in lines if len(line) > 8] or lines
-    divergence = kl_divergence(model, file, long[:: max(len(long) // KL_TEXTS, 1)][:KL_TEXTS])
-    gates += [
-        token_gate(tokens, quant, accept_mismatch=section.accept_mismatch),
-        {
-            "name": f"llama.cpp predicts the same ({quant})",
-            "passed": divergence["mean"] <= KL_BOUNDS[quant],
-            "value": f"mean KL {divergence['mean']:.1e} nats",
-            "bound": f"{KL_BOUNDS[quant]:g}",
-        },
-    ]
-    return {"name": quant, "lines": tokens["lines"], "mismatches": tokens["mismatches"], "kl": divergence["mean"]}
+def _gguf(
+    model: Path, out: Path, lines: list[str], section: Export, inputs: Inputs, summary: dict[str, Any]
+) -> None:
+    """Write the GGUF files; token parity and divergence of each in a real llama.cpp become gates and a table."""
+    accept, threads = section.accept_mismatch, inputs.compute.threads or None
+    made = export_gguf(model, out / "gguf", quant=tuple(section.quant), accept_mismatch=accept, name=inputs.name)
+    proven = prove_all(model, made, lines, accept_mismatch=accept, threads=threads)
+    summary["parity"] += proven["table"]
+    summary["gates"] += [*made["gates"], *proven["gates"]]
+    notes = dict.fromkeys(note for facts in made["files"].values() for note in facts["notes"])
+    for text in (*table_lines(proven["table"]), *notes, *(f"warning: {text}" for text in proven["warnings"])):
+        inputs.log.say(f"export: {text}")
+    summary["warnings"] = proven["warnings"]

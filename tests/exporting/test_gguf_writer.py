@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from langgraft.errors import ModelError
 from langgraft.exporting import gguf_writer
-from langgraft.exporting.gguf_writer import interleave, rope_settings, write_gguf
+from langgraft.exporting.gguf_families import interleave
+from langgraft.exporting.gguf_settings import rope_settings
+from langgraft.exporting.gguf_writer import write_gguf
 from langgraft.store import sha256_file
 
 
@@ -74,9 +76,9 @@ def test_same_input_same_bytes(pico: Path, tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_the_blocks_stay_f16(tmp_path: Path) -> None:
     folder = pico_model(tmp_path / "m", hidden=48)
     facts = write_gguf(folder, tmp_path / "m.gguf", quant="q8_0")
-    assert "token_embd.weight" in facts["stored_as_f16"]
-    assert "blk.0.ffn_down.weight" not in facts["stored_as_f16"]
-    assert "output_norm.weight" not in facts["stored_as_f16"]
+    assert "token_embd.weight" in facts["fallback"]
+    assert "blk.0.ffn_down.weight" not in facts["fallback"]
+    assert "output_norm.weight" not in facts["fallback"]
 
 
 def test_nothing_half_written(pico: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +87,10 @@ def test_nothing_half_written(pico: Path, tmp_path: Path, monkeypatch: pytest.Mo
     target.write_bytes(b"older file")
     calls = iter(range(100))
 
-    def fail(tensor: gguf_writer.Tensor) -> np.ndarray:
+    def fail(tensor: gguf_writer.Tensor, block: torch.Tensor) -> np.ndarray:
         if next(calls) == 5:
             raise RuntimeError("power cut")
-        return tensor.load().float().numpy().astype(np.float16 if tensor.quant.name == "F16" else np.float32)
+        return block.float().numpy().astype(np.float16 if tensor.quant.name == "F16" else np.float32)
 
     monkeypatch.setattr(gguf_writer, "_encode", fail)
     with pytest.raises(RuntimeError, match="power cut"):
@@ -136,7 +138,7 @@ def test_refused_weights(pico_untied: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["GemmaForCausalLM"]}, "supports LlamaForCausalLM, .* GemmaForCausalLM"),
+        ({"architectures": ["BloomForCausalLM"]}, "supports LlamaForCausalLM, .* BloomForCausalLM"),
         ({"architectures": None}, "none named"),
         ({"hidden_act": "gelu"}, "activation `gelu`"),
         ({"quantization_config": {"quant_method": "gguf"}}, "quantised weights"),
