@@ -55,6 +55,11 @@ def number(value: float | None) -> str:
     return text.replace("-", "−")
 
 
+def count(value: Any) -> str | None:
+    """As `number`, but None for none, so that the fact is left out."""
+    return None if value is None else number(value)
+
+
 def duration(seconds: float | None) -> str:
     """`0.42` -> `0.4 s`; `75` -> `1 min 15 s`; `3675` -> `1 h 1 min`."""
     if seconds is None:
