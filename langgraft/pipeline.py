@@ -59,7 +59,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("tokenizer", ("corpus",), ("base", "revision", "language")),
     Stage("surgery", ("corpus", "tokenizer"), ("base", "revision"), resumable=True),
     Stage("pretrain", ("corpus", "surgery"), ("base", "revision"), resumable=True),
-    Stage("evaluate", ("corpus", "pretrain"), ("base", "revision", "language", "source_language")),
+    Stage(
+        "evaluate", ("corpus", "surgery", "pretrain"), ("base", "revision", "language", "source_language"), version=2
+    ),
     Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=2),
 )
 NAMES = tuple(stage.name for stage in STAGES)
@@ -239,6 +241,10 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
         found.update(_filter_files(recipe.corpus.filters, identities))
     if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
+    if stage.name == "evaluate" and recipe.evaluate is not None and recipe.evaluate.prompts.file is not None:
+        if not Path(recipe.evaluate.prompts.file).is_file():
+            raise RecipeError(f"evaluate.prompts.file: {recipe.evaluate.prompts.file} does not exist")
+        found["evaluate.prompts.file"] = identities(Path(recipe.evaluate.prompts.file))
     if stage.name == "surgery":
         found.update(_surgery_files(recipe.surgery, identities))
     return found

@@ -5,13 +5,13 @@ is nothing to show.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from langgraft.evaluation import words
 from langgraft.evaluation.charts import Bar, bar_chart
+from langgraft.evaluation.page import Table
 from langgraft.evaluation.words import dig, number
 
 METRICS = (
@@ -19,18 +19,6 @@ METRICS = (
     ("bytes_per_token", "Bytes per token", "higher is cheaper"),
     ("tokens_per_word", "Tokens per word", "lower is cheaper"),
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page: columns are (heading, kind), kind being text, number or status.
-
-    The first cell of a row names the row.
-    """
-
-    caption: str
-    columns: tuple[tuple[str, str], ...]
-    rows: tuple[tuple[Any, ...], ...]
 
 
 def of_both(report: dict[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
