@@ -29,7 +29,9 @@ FLOORS = (
     ("runs",),
     ("stages", "summary"),
     ("pipeline",),
-    ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options", "cli_tokenizer", "cli_serving"),
+    ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options"),
+    ("doctor",),
+    ("cli_tokenizer", "cli_serving", "cli_reports"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

