@@ -331,6 +331,7 @@ def run(
         GateError: a proof failed without which later stages make no sense.
     """
     from langgraft.evaluation.report import write_report
+    from langgraft.exporting.card_facts import write_run_card
     from langgraft.summary import collect
 
     root = run_folder(recipe, runs)
@@ -348,7 +349,10 @@ def run(
         report = collect(recipe, {item.stage.name: item.folder for item in planned if (item.folder / MARKER).is_file()})
         write_report(report, root)
         log.say(f"report: {root / 'report.html'}")
-    written: dict[str, Any] = read_json(root / "report.json")
+        written: dict[str, Any] = read_json(root / "report.json")
+        exported = next((p.folder / "hf" for p in planned if p.stage.name == "export"), None)
+        if exported is not None and exported.is_dir():
+            write_run_card(written, exported)
     return written
 
 

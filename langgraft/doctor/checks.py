@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langgraft.doctor.subject import Finding, Subject
+from langgraft.doctor.subject import Subject
 from langgraft.errors import LanggraftError
+from langgraft.evaluation.cautions import Finding
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     Check("forgetting", "a source language that was lost", "runs:forgetting", ("report",)),
     Check("fertility", "text in many tokens, an extension that is not used", "runs:fertility", ("report",)),
     Check("little-data", "too little text to learn from or to judge by", "runs:little_data", ("report",)),
+    Check("wide-intervals", "figures that could be anything", "runs:wide_intervals", ("report",)),
     Check("language", "answers in another language", "answers:reported", ("report",)),
     Check("leak", "held-out documents in the training text", "runs:leaks", ("run",), "text"),
     Check("files", "missing or damaged files", "files:files", ("model",)),
@@ -68,7 +70,8 @@ def made(subject: Subject, *, deep: bool = False, only: Sequence[str] = ()) -> l
 def diagnose(subject: Subject, *, deep: bool = False, only: Sequence[str] = ()) -> list[Finding]:
     """Make every check that the subject has what it needs for.
 
-    A check that cannot be made because a file is damaged is a finding itself, each damage once.
+    A check that cannot be made because a file is damaged is a finding itself, each damage once;
+    nothing else is asked of a model whose files are damaged.
 
     Args:
         deep: also the checks that let the model write (seconds on a small model, minutes on a large one).
@@ -76,6 +79,8 @@ def diagnose(subject: Subject, *, deep: bool = False, only: Sequence[str] = ()) 
     """
     found: list[Finding] = []
     for check in made(subject, deep=deep, only=only):
+        if "model" in check.needs and any(finding.check == "files" for finding in found):
+            continue
         try:
             found += function_of(check)(subject)
         except (LanggraftError, ValueError, KeyError, TypeError, OSError) as error:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.base import check_tokenizer_fits, embedding_rows, tokenizer_size
-from langgraft.doctor.subject import Finding, Subject
+from langgraft.doctor.subject import Subject
 from langgraft.errors import LanggraftError
+from langgraft.evaluation.cautions import Finding
 from langgraft.exporting.weights import open_weights
 from langgraft.store import read_json
 from langgraft.surgery.matrices import find_matrices
@@ -31,10 +32,12 @@ def files(subject: Subject) -> Iterator[Finding]:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             yield Finding("files", f"{name} is missing", str(folder), "–", AGAIN)
-    try:
-        open_weights(folder)
-    except LanggraftError as error:
-        yield Finding("files", str(error), str(folder), "–", AGAIN)
+    for read in (open_weights, read_tokenizer):
+        try:
+            read(folder)
+        except LanggraftError as error:
+            if (folder / "tokenizer.json").is_file() or read is open_weights:
+                yield Finding("files", str(error), str(folder), "–", AGAIN)
 
 
 def drift(subject: Subject) -> Iterator[Finding]:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from langgraft.corpus.sources import resolve
-from langgraft.doctor.runs import PER_TOKEN
-from langgraft.doctor.subject import Finding, Subject
+from langgraft.doctor.subject import Subject
 from langgraft.errors import LanggraftError
+from langgraft.evaluation.cautions import PER_TOKEN, Finding
 from langgraft.pipeline import plan
 from langgraft.recipe import Recipe
 from langgraft.runs import as_input

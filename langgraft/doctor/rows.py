@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from langgraft.doctor.subject import Finding, Subject
+from langgraft.doctor.subject import Subject
 from langgraft.errors import TokenizerError
+from langgraft.evaluation.cautions import Finding
 from langgraft.surgery.matrices import find_matrices
 from langgraft.surgery.resize import new_token_pieces
 from langgraft.surgery.shards import FLOATS, read_headers, read_rows
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 UNMOVED = 0.05  # share of new rows: rare tokens may never have been met
 SAMPLE = 512  # new rows that are compared with the means of all
 # A row's own mean must win over the others' for most rows; else one that is this close and this much closer.
-OWN_FIRST, CLOSE, CLOSER = 0.5, 0.6, 0.2
+OWN_FIRST, CLOSE, CLOSER = 0.5, 0.6, 0.05
 
 
 def _matrices(folder: Path) -> Iterator[tuple[str, "Tensor"]]:

@@ -1,26 +1,22 @@
 """What a run's folders and its report tell."""
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from langgraft.corpus.dedup import check_leaks
 from langgraft.corpus.prepare import read_split
-from langgraft.doctor.subject import Finding, Subject
+from langgraft.doctor.subject import Subject
 from langgraft.errors import CorpusError
-from langgraft.evaluation.words import dig, number, percent, size
+from langgraft.evaluation import cautions
+from langgraft.evaluation.cautions import Finding
+from langgraft.evaluation.words import number
 from langgraft.pipeline import STAGES
 from langgraft.runs import MARKER
 from langgraft.status import holder
 from langgraft.store import fingerprint
 
 SILENT = 3600  # seconds without a line in the log of a run that is held
-LOSS = 0.02  # rise of source bits per byte, beyond noise
-DEAR = 2.0  # times the tokens per byte that the source language takes
-UNUSED = 0.05  # share of tokens that an extension must save
-PER_TOKEN = 10  # tokens of training for each new token
-DOCUMENTS = 10
-EPOCHS = 16  # after which repeated text teaches nothing (Muennighoff et al. 2023, arXiv 2305.16264)
 OUTPUTS = {"surgery": "model", "pretrain": "model", "corpus": "text", "evaluate": "results.json"}
 
 
@@ -71,78 +67,23 @@ def stages(subject: Subject) -> Iterator[Finding]:
             yield Finding("stages", problem, str(folder), f"{needs[old[0]][:8]}, now {hashes[old[0]][:8]}", fix)
 
 
-def gates(subject: Subject) -> Iterator[Finding]:
-    """Checks of the run that failed."""
-    for gate in subject.report.get("gates") or []:
-        if gate.get("passed") is False:
-            figure = f"{gate.get('value')}, allowed {gate.get('bound')}"
-            fix = "see the report for what it means; the stage's section in docs/recipe.md has the bound"
-            yield Finding("gates", f"gate failed: {gate.get('name')}", f"stage {gate.get('stage')}", figure, fix)
+def reported(function: str) -> Callable[[Subject], Iterator[Finding]]:
+    """What the report itself warns of, asked of the run."""
+
+    def check(subject: Subject) -> Iterator[Finding]:
+        for finding in getattr(cautions, function)(subject.report):
+            yield replace(finding, where=f"report.json, {finding.where}")
+
+    check.__doc__ = getattr(cautions, function).__doc__
+    return check
 
 
-def gain(subject: Subject) -> Iterator[Finding]:
-    """The target language is predicted no better than by the base."""
-    change = dig(subject.report, "bits_per_byte", "target", "change") or {}
-    if change.get("high") is not None and change["high"] >= 0:
-        fix = "train longer or on more text; check that the text is in the language (corpus.html)"
-        problem = "the language is predicted no better than before"
-        yield Finding("gain", problem, "report.json, bits_per_byte.target", _interval(change), fix)
-
-
-def forgetting(subject: Subject) -> Iterator[Finding]:
-    """The source language is clearly worse."""
-    change = dig(subject.report, "bits_per_byte", "source", "change") or {}
-    if change.get("mean") is not None and change["mean"] > LOSS and (change.get("low") or 0) > 0:
-        fix = 'raise pretrain.replay_ratio (0.25), use replay_loss = "distill", lower old_rows_learning_rate'
-        problem = "the source language was partly forgotten"
-        yield Finding("forgetting", problem, "report.json, bits_per_byte.source", _interval(change), fix)
-
-
-def _interval(change: dict[str, Any]) -> str:
-    text = percent(change["mean"], signed=True)
-    if change.get("low") is None or change.get("high") is None:
-        return text
-    return f"{text} ({percent(change['low'], signed=True)} to {percent(change['high'], signed=True)})"
-
-
-def fertility(subject: Subject) -> Iterator[Finding]:
-    """New tokens that save nothing, or text that stays dear without new tokens."""
-    tokens, new = subject.report.get("tokens") or {}, dig(subject.report, "tokenizer", "new_tokens")
-    saved = dig(tokens, "target", "saved")
-    if new and saved is not None and saved < UNUSED:
-        fix = (
-            "learn the tokens from text like this; see `langgraft tokenizer report`, and repair_marks for Indic scripts"
-        )
-        problem = "the extension is hardly used: the new tokens save nothing"
-        yield Finding("fertility", problem, "report.json, tokens.target", f"{percent(saved)} saved", fix)
-    ours, theirs = (dig(tokens, side, "adapted", "bytes_per_token") for side in ("target", "source"))
-    if not new and ours and theirs and theirs > DEAR * ours:
-        fix = "add tokens: [tokenizer] new_tokens = 2048; `langgraft advise` says how many are worth it"
-        problem = "the language takes many tokens, and no tokens were added"
-        yield Finding(
-            "fertility", problem, "report.json, tokens", f"{ours:.2f} bytes per token, {theirs:.2f} source", fix
-        )
-
-
-def little_data(subject: Subject) -> Iterator[Finding]:
-    """Too few held-out documents, tokens for each new token, or text that was read over and over."""
-    report = subject.report
-    for side in ("target", "source"):
-        documents = dig(report, "bits_per_byte", side, "documents")
-        if documents is not None and documents < DOCUMENTS and not (side == "source" and documents == 0):
-            fix = "hold out more: corpus.test (target) or corpus.source_test; intervals need some dozens"
-            where = f"report.json, bits_per_byte.{side}"
-            yield Finding("little-data", "too few held-out documents", where, f"{documents} documents", fix)
-    tokens, new = dig(report, "training", "tokens"), dig(report, "tokenizer", "new_tokens")
-    if tokens and new and tokens / new < PER_TOKEN:
-        fix = "train longer (pretrain.tokens), or add fewer tokens (tokenizer.new_tokens)"
-        figure = f"{tokens / new:.1f} training tokens for each new token"
-        yield Finding("little-data", "too little training for so many new tokens", "report.json, training", figure, fix)
-    seen, text = dig(report, "training", "target_bytes"), dig(report, "corpus", "target", "splits", "train", "bytes")
-    if seen and text and seen / text > EPOCHS:
-        fix = "find more text, or train for fewer tokens; after four readings each one teaches less"
-        problem, figure = "the same text was read over and over", f"{seen / text:.0f} times {size(text)}"
-        yield Finding("little-data", problem, "report.json, training", figure, fix)
+gates = reported("failed_gates")
+gain = reported("no_gain")
+forgetting = reported("forgetting")
+fertility = reported("fertility")
+little_data = reported("little_data")
+wide_intervals = reported("wide_intervals")
 
 
 def leaks(subject: Subject) -> Iterator[Finding]:
@@ -163,7 +104,7 @@ def leaks(subject: Subject) -> Iterator[Finding]:
             found = check_leaks(train, held, fields[key], near=bool(options.get("near_duplicates", True)))
         except CorpusError as error:
             fix = f"delete {subject.stages['corpus'].name} and run again"
-            yield Finding("files", str(error), str(folder / side), "–", fix)
+            yield Finding("leak", str(error), str(folder / side), "–", fix)
             continue
         if found:
             fix = "make the corpus again: its stage keeps held-out text out; figures on leaked text mean nothing"

@@ -18,17 +18,6 @@ from langgraft.store import read_json
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that is wrong: what, where, the figure that shows it, and how to mend it."""
-
-    check: str
-    problem: str
-    where: str
-    figure: str
-    fix: str
-
-
-@dataclass(frozen=True)
 class Subject:
     """One run, model or recipe. `stages` are a run's newest finished folders; `base` is a hub folder on this disk."""
 

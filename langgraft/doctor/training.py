@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
-from langgraft.doctor.subject import Finding, Subject
+from langgraft.doctor.subject import Subject
+from langgraft.evaluation.cautions import Finding
 from langgraft.exporting.weights import open_weights
 from langgraft.runs import machine
 

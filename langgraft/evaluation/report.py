@@ -6,14 +6,20 @@ section that is missing there is left out of the page.
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from langgraft.errors import InputError
-from langgraft.evaluation import report_curves, report_figures, report_texts, words
+from langgraft.evaluation import report_curves, report_figures, report_measures, report_texts, words
+from langgraft.evaluation.cautions import cautions
+from langgraft.evaluation.conclusion import conclusion
 from langgraft.evaluation.page import template
 from langgraft.evaluation.words import dig
 from langgraft.store import atomic_write
+
+SCHEMA = 1
+"""Version of report.json (docs/report.md, report.schema.json); it rises when a key changes its meaning."""
 
 SECTIONS: dict[str, type] = {
     "language": dict,
@@ -21,6 +27,16 @@ SECTIONS: dict[str, type] = {
     "machine": dict,
     "bits_per_byte": dict,
     "tokens": dict,
+    "choice": dict,
+    "minimal_pairs": dict,
+    "chat": dict,
+    "generation": dict,
+    "code_mixed": dict,
+    "translation": dict,
+    "classification": list,
+    "summarisation": dict,
+    "tasks": list,
+    "retention": dict,
     "generations": list,
     "training": dict,
     "corpus": dict,
@@ -52,6 +68,7 @@ def render(report: dict[str, Any]) -> str:
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """Write `report.json` and `report.html` into `folder`, each by rename; nothing if it cannot be drawn.
 
+    `schema`, `verdict` and `warnings` are added to the JSON: the same words as on the page.
     Figures that are not finite numbers become null: JSON has no word for them, and they mean "not measured".
 
     Raises:
@@ -60,6 +77,12 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
     """
     known = _checked(report)
     page = _render(known)
+    status, text = words.verdict(known)
+    known |= {
+        "schema": SCHEMA,
+        "verdict": {"status": status, "text": text, "paragraph": conclusion(known)},
+        "warnings": [asdict(finding) for finding in cautions(known)],
+    }
     figures = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     atomic_write(Path(folder) / "report.json", figures)
     atomic_write(Path(folder) / "report.html", page)
@@ -93,13 +116,17 @@ def _render(report: dict[str, Any]) -> str:
         target=words.target_name(report),
         source=words.source_name(report),
         verdict={"status": status, "text": text},
+        conclusion=conclusion(report),
+        cautions=cautions(report),
         cards=words.cards(report),
         bits=report_figures.bits(report),
         tokens=report_figures.tokens(report),
         example=report_texts.example(report),
         tokenizer=report_texts.tokenizer(report),
+        measures=report_measures.sections(report),
         training=report_curves.training(report),
         generations=report_texts.generations(report),
+        answers=report_texts.answer_counts(report),
         gates=report_figures.gates(report),
         corpus=report_figures.corpus(report),
         export=report_figures.export(report),

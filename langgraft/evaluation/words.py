@@ -267,7 +267,7 @@ def _predicted(change: dict[str, Any]) -> str:
         return f"is predicted {percent(-mean)} better"
     if low > 0:
         return f"is predicted {percent(mean)} worse"
-    return "is predicted no better than before, as far as can be told"
+    return "shows no measurable difference in how well it is predicted"
 
 
 def _source_clause(report: dict[str, Any], made: list[Card]) -> str | None:
