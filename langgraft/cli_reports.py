@@ -9,19 +9,41 @@ import typer
 from langgraft.cli_options import Json, Runs, say, show_json
 
 
-def show(folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
-    """Open a run's report; with --json, print it."""
+def show(
+    folders: Annotated[list[Path], typer.Argument(help="A run folder; with several, they are compared.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Of a comparison: folder for comparison.html and .json.")
+    ] = Path("comparison"),
+    as_json: Json = False,
+) -> None:
+    """Open a run's report, or compare several runs; with --json, print the figures."""
     from langgraft.status import report_of
 
-    report = report_of(folder)
-    if as_json:
-        show_json(report)
-        return
-    page = (folder / "report.html").resolve()
-    from langgraft.evaluation.words import verdict
+    reports = [report_of(folder) for folder in folders]
+    if len(folders) > 1:
+        from langgraft.evaluation.comparison import compare_runs, write_comparison
 
-    say(verdict(report)[1])
-    _open(page)
+        found = compare_runs(reports, _names(folders))
+        say(found["verdict"])
+        page = write_comparison(found, out)
+    else:
+        from langgraft.evaluation.words import verdict
+
+        (found,), page = reports, folders[0] / "report.html"
+        if not as_json:
+            say(verdict(found)[1])
+    if as_json:
+        show_json(found)
+    else:
+        _open(page.resolve())
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The folders' own names, with their parents' where two are the same."""
+    own = [folder.resolve().name for folder in folders]
+    if len(set(own)) == len(own):
+        return own
+    return [f"{folder.resolve().parent.name}/{name}" for folder, name in zip(folders, own, strict=True)]
 
 
 def _open(page: Path) -> None:
