@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from langgraft import cli_serving
+from langgraft import cli_reports, cli_serving
 from langgraft.cli_options import (
     BaseName,
     Corpus,
@@ -120,26 +120,6 @@ def status(
         say(f"{one['name']}: {one['text']}")
     if as_json:
         show_json(found)
-
-
-@app.command()
-def show(folder: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
-    """Open a run's report; with --json, print it."""
-    from langgraft.status import report_of
-
-    report = report_of(folder)
-    if as_json:
-        show_json(report)
-        return
-    page = (folder / "report.html").resolve()
-    from langgraft.evaluation.words import verdict
-
-    say(verdict(report)[1])
-    say(f"report: {page}")
-    if sys.stderr.isatty():
-        import webbrowser
-
-        webbrowser.open(page.as_uri())
 
 
 @app.command()
@@ -348,6 +328,7 @@ def export(
         judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype), as_json)
 
 
+cli_reports.add_to(app)
 cli_serving.add_to(app)
 
 

@@ -59,7 +59,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("tokenizer", ("corpus",), ("base", "revision", "language")),
     Stage("surgery", ("corpus", "tokenizer"), ("base", "revision"), resumable=True),
     Stage("pretrain", ("corpus", "surgery"), ("base", "revision"), resumable=True),
-    Stage("evaluate", ("corpus", "pretrain"), ("base", "revision", "language", "source_language")),
+    Stage(
+        "evaluate", ("corpus", "surgery", "pretrain"), ("base", "revision", "language", "source_language"), version=2
+    ),
     Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=2),
 )
 NAMES = tuple(stage.name for stage in STAGES)
@@ -239,6 +241,10 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
         found.update(_filter_files(recipe.corpus.filters, identities))
     if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
+    if stage.name == "evaluate" and recipe.evaluate is not None and recipe.evaluate.prompts.file is not None:
+        if not Path(recipe.evaluate.prompts.file).is_file():
+            raise RecipeError(f"evaluate.prompts.file: {recipe.evaluate.prompts.file} does not exist")
+        found["evaluate.prompts.file"] = identities(Path(recipe.evaluate.prompts.file))
     if stage.name == "surgery":
         found.update(_surgery_files(recipe.surgery, identities))
     return found
@@ -325,6 +331,7 @@ def run(
         GateError: a proof failed without which later stages make no sense.
     """
     from langgraft.evaluation.report import write_report
+    from langgraft.exporting.card_facts import write_run_card
     from langgraft.summary import collect
 
     root = run_folder(recipe, runs)
@@ -342,7 +349,10 @@ def run(
         report = collect(recipe, {item.stage.name: item.folder for item in planned if (item.folder / MARKER).is_file()})
         write_report(report, root)
         log.say(f"report: {root / 'report.html'}")
-    written: dict[str, Any] = read_json(root / "report.json")
+        written: dict[str, Any] = read_json(root / "report.json")
+        exported = next((p.folder / "hf" for p in planned if p.stage.name == "export"), None)
+        if exported is not None and exported.is_dir():
+            write_run_card(written, exported)
     return written
 
 

@@ -273,6 +273,10 @@ class Prompts(Section):
     """Prompts in the language to teach."""
     source: list[str] = Field(default_factory=list)
     """Prompts in the source language."""
+    file: str | None = None
+    """More prompts: a TOML file, see docs/report.md; its content counts, not its name."""
+    shipped: bool = True
+    """Also the prompts that come with langgraft: for Cantonese, Hindi, Thai, Japanese, Persian and English."""
 
 
 class Gates(Section):

@@ -18,14 +18,21 @@ def statuses(folder: Path) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist; name a run folder, or start one with `langgraft run`")
-    candidates = [folder] if _is_run(folder) else sorted(path for path in folder.iterdir() if path.is_dir())
-    found = [_status(run) for run in candidates if _is_run(run)]
+    found = [_status(run) for run in run_folders(folder)]
     if not found:
         raise InputError(f"{folder} holds no run; start one with `langgraft run RECIPE`")
     return found
 
 
-def _is_run(folder: Path) -> bool:
+def run_folders(folder: Path) -> list[Path]:
+    """The runs in `folder`, or `folder` itself if it is one."""
+    if is_run(folder):
+        return [folder]
+    return sorted(path for path in folder.iterdir() if is_run(path)) if folder.is_dir() else []
+
+
+def is_run(folder: Path) -> bool:
+    """Whether something was run there."""
     return (folder / "log.txt").is_file() or any(folder.glob(f"*-*/{MARKER}"))
 
 
@@ -33,23 +40,23 @@ def _status(run: Path) -> dict[str, Any]:
     done = [name for name in NAMES if any(run.glob(f"{name}-*/{MARKER}"))]
     log = run / "log.txt"
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    holder = _holder(run / ".lock")
+    held_by = holder(run / ".lock")
     text = f"done: {', '.join(done) or 'nothing yet'}"
-    if holder:
-        text += f"; running ({holder})"
+    if held_by:
+        text += f"; running ({held_by})"
     if lines:
         text += f"; {lines[-1]}"
     return {
         "name": run.name,
         "done": done,
-        "running": bool(holder),
+        "running": bool(held_by),
         "last": lines[-1] if lines else "",
         "text": text,
         "report": (run / "report.html").is_file(),
     }
 
 
-def _holder(path: Path) -> str:
+def holder(path: Path) -> str:
     """Who holds a run's lock; empty when nobody does. A killed process leaves its name there, but no lock."""
     name = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not name:

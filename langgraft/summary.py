@@ -9,6 +9,12 @@ from langgraft.runs import MARKER, machine, versions
 from langgraft.store import read_json
 from langgraft.text import language
 
+# What the evaluate stage may have measured (docs/evaluation.md), under the names that the report has for it.
+MEASURED = (
+    "bits_per_byte", "tokens", "choice", "minimal_pairs", "chat", "generation", "code_mixed", "translation",
+    "classification", "summarisation", "tasks", "retention", "generations",
+)  # fmt: skip
+
 
 def collect(recipe: Recipe, folders: dict[str, Path]) -> dict[str, Any]:
     """Build the report from each done stage's `stage.json`; sections of stages that did not run are absent."""
@@ -41,7 +47,7 @@ def collect(recipe: Recipe, folders: dict[str, Path]) -> dict[str, Any]:
         report["training"] = {**done["pretrain"], "curve": _curve(metrics)}
         report["machine"]["device"] = done["pretrain"]["device"]
     if "evaluate" in done:
-        report.update({key: done["evaluate"][key] for key in ("bits_per_byte", "tokens", "generations")})
+        report.update({key: done["evaluate"][key] for key in MEASURED if done["evaluate"].get(key) is not None})
     if "export" in done:
         report["export"] = {key: done["export"][key] for key in ("files", "parity")}
     return report

@@ -30,7 +30,9 @@ FLOORS = (
     ("stages", "summary"),
     ("pipeline",),
     ("launch", "launch_slurm"),
-    ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options", "cli_tokenizer", "cli_serving"),
+    ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options"),
+    ("doctor",),
+    ("cli_tokenizer", "cli_serving", "cli_reports"),
     ("cli",),
     ("__main__",),
 )

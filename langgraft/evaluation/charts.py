@@ -70,7 +70,7 @@ def tick_text(value: float) -> str:
     return f"{value:,.6g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _svg(name: str, title: str, description: str, width: int, height: float, body: Sequence[Markup]) -> Markup:
+def svg(name: str, title: str, description: str, width: int, height: float, body: Sequence[Markup]) -> Markup:
     """Wrap a drawing so that screen readers get its title and description."""
     return Markup(
         '<svg class="chart" id="{0}" role="img" aria-labelledby="{0}-t {0}-d" viewBox="0 0 {1} {2:.0f}" '
@@ -78,11 +78,13 @@ def _svg(name: str, title: str, description: str, width: int, height: float, bod
     ).format(name, width, height, round(width * 1.3), title, description, Markup("\n").join(body))
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "") -> Markup:
+def text_at(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "") -> Markup:
+    """A line of text."""
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>').format(x, y, anchor, kind, text)
 
 
-def _segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+def segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    """A straight line."""
     return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(x1, y1, x2, y2, kind)
 
 
@@ -113,22 +115,22 @@ def bar_chart(
     body = []
     for tick in ticks(0, top, 4):
         x = left + tick * scale
-        body.append(_segment(x, 8, x, height + 2, "grid"))
-        body.append(_text(x, height + 17, tick_text(tick), anchor="middle", kind="tick"))
+        body.append(segment(x, 8, x, height + 2, "grid"))
+        body.append(text_at(x, height + 17, tick_text(tick), anchor="middle", kind="tick"))
     y = 0.0
     for label, bars in groups:
-        body.append(_text(0, y + 17, label, kind="group"))
+        body.append(text_at(0, y + 17, label, kind="group"))
         y += head
         for bar in bars:
             body += _bar(bar, y, left, scale, thick, write)
             y += thick + gap
         y += 6
-    body.append(_text(left, height + 35, unit, kind="axis"))
+    body.append(text_at(left, height + 35, unit, kind="axis"))
     spoken = "; ".join(
         f"{label}: " + ", ".join(f"{bar.label} {write(bar.value)}{_spoken(bar, write)}" for bar in bars)
         for label, bars in groups
     )
-    return _svg(name, title, f"{unit}. {spoken}.", width, height + 42, body)
+    return svg(name, title, f"{unit}. {spoken}.", width, height + 42, body)
 
 
 def _spoken(bar: Bar, write: Callable[[float], str]) -> str:
@@ -141,7 +143,7 @@ def _bar(bar: Bar, y: float, left: float, scale: float, thick: int, write: Calla
     """A bar, its name before it, its whisker over its end and its value after it."""
     end, middle = left + bar.value * scale, y + thick / 2
     parts = [
-        _text(left - 8, middle + 4.5, bar.label, anchor="end", kind="name"),
+        text_at(left - 8, middle + 4.5, bar.label, anchor="end", kind="name"),
         Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="2" class="{}"/>').format(
             left, y, max(bar.value * scale, 0), thick, bar.kind
         ),
@@ -149,12 +151,12 @@ def _bar(bar: Bar, y: float, left: float, scale: float, thick: int, write: Calla
     if bar.low is not None and bar.high is not None:
         low, high = left + bar.low * scale, left + bar.high * scale
         parts += [
-            _segment(low, middle, high, middle, "whisker"),
-            _segment(low, middle - 5, low, middle + 5, "whisker"),
-            _segment(high, middle - 5, high, middle + 5, "whisker"),
+            segment(low, middle, high, middle, "whisker"),
+            segment(low, middle - 5, low, middle + 5, "whisker"),
+            segment(high, middle - 5, high, middle + 5, "whisker"),
         ]
         end = max(end, high)
-    return [*parts, _text(end + 6, middle + 4.5, write(bar.value), kind="value")]
+    return [*parts, text_at(end + 6, middle + 4.5, write(bar.value), kind="value")]
 
 
 def smooth(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
@@ -208,12 +210,12 @@ def curve_chart(
     y = 0.0
     for panel in panels:
         top, bottom = y + head, y + head + panel.height
-        body += [_segment(x, top, x, bottom, "grid") for _, x in marks]
+        body += [segment(x, top, x, bottom, "grid") for _, x in marks]
         body += _panel(panel, top, left, width - right, at)
         y = bottom + between
-    body += [_text(x, height + 6, tick_text(tick), anchor="middle", kind="tick") for tick, x in marks]
-    body.append(_text(width - right, height + 24, axis, anchor="end", kind="axis"))
-    return _svg(name, title, description, width, height + 30, body)
+    body += [text_at(x, height + 6, tick_text(tick), anchor="middle", kind="tick") for tick, x in marks]
+    body.append(text_at(width - right, height + 24, axis, anchor="end", kind="axis"))
+    return svg(name, title, description, width, height + 30, body)
 
 
 def _panel(panel: Panel, y: float, left: float, edge: float, at: Callable[[float], float]) -> list[Markup]:
@@ -223,11 +225,11 @@ def _panel(panel: Panel, y: float, left: float, edge: float, at: Callable[[float
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     low, high = (low if panel.from_zero else low - margin), high + margin
     up = panel.height / (high - low)
-    parts = [_text(0, y - 9, panel.title, kind="group")]
+    parts = [text_at(0, y - 9, panel.title, kind="group")]
     for tick in ticks(low, high, panel.ticks):
         ty = y + panel.height - (tick - low) * up
-        parts.append(_segment(left, ty, edge, ty, "grid"))
-        parts.append(_text(left - 7, ty + 4, tick_text(tick), anchor="end", kind="tick"))
+        parts.append(segment(left, ty, edge, ty, "grid"))
+        parts.append(text_at(left - 7, ty + 4, tick_text(tick), anchor="end", kind="tick"))
     parts += _legend([line for line in panel.lines if line.label], edge, y - 9)
     for line in panel.lines:
         drawn = [(at(px), y + panel.height - (py - low) * up) for px, py in line.points]
@@ -239,11 +241,11 @@ def _legend(lines: Sequence[Line], edge: float, y: float) -> list[Markup]:
     """Names of the lines with a stroke of each, ending at `edge`."""
     parts = []
     for line in reversed(lines):
-        parts.append(_text(edge, y, line.label, anchor="end", kind="name"))
+        parts.append(text_at(edge, y, line.label, anchor="end", kind="name"))
         # Widths cannot be measured here: about 7 units a letter, twice that for full-width ones.
         letters = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in line.label)
         edge -= 6.9 * letters + 8
-        parts.append(_segment(edge - 18, y - 4, edge, y - 4, line.kind))
+        parts.append(segment(edge - 18, y - 4, edge, y - 4, line.kind))
         edge -= 32
     return parts
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from langgraft.errors import CorpusError
 from langgraft.evaluation.charts import Bar, bar_chart
-from langgraft.evaluation.page import template
-from langgraft.evaluation.report import Table
+from langgraft.evaluation.page import Table, template
 from langgraft.evaluation.words import direction, number, percent, size
 from langgraft.store import atomic_write, read_json
 from langgraft.text import language, languages

@@ -55,6 +55,11 @@ def number(value: float | None) -> str:
     return text.replace("-", "−")
 
 
+def count(value: Any) -> str | None:
+    """As `number`, but None for none, so that the fact is left out."""
+    return None if value is None else number(value)
+
+
 def duration(seconds: float | None) -> str:
     """`0.42` -> `0.4 s`; `75` -> `1 min 15 s`; `3675` -> `1 h 1 min`."""
     if seconds is None:
@@ -262,7 +267,7 @@ def _predicted(change: dict[str, Any]) -> str:
         return f"is predicted {percent(-mean)} better"
     if low > 0:
         return f"is predicted {percent(mean)} worse"
-    return "is predicted no better than before, as far as can be told"
+    return "shows no measurable difference in how well it is predicted"
 
 
 def _source_clause(report: dict[str, Any], made: list[Card]) -> str | None:

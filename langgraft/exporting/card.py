@@ -29,8 +29,9 @@ FACTS: dict[str, str] = {
     "kl_divergence": "mapping of GGUF type -> what `kl_divergence` returned",
     "limits": "list of sentences on what the model cannot do",
     "versions": "program -> version",
+    "results": "list of keyword arguments of huggingface_hub's EvalResult: the card's model-index",
 }
-_LISTS = ("language", "tags", "datasets", "limits", "bits_per_byte", "fertility", "gates", "data")
+_LISTS = ("language", "tags", "datasets", "limits", "bits_per_byte", "fertility", "gates", "data", "results")
 _MAPPINGS = ("training", "token_parity", "kl_divergence", "versions")
 
 
@@ -91,6 +92,7 @@ def _check(facts: Mapping[str, Any]) -> None:
         ("fertility", ("text", "base", "model")),
         ("gates", ("name", "passed")),
         ("data", ("source", "license")),
+        ("results", ("task_type", "dataset_type", "dataset_name", "metric_type", "metric_value")),
     ):
         for number, row in enumerate(facts.get(key, ())):
             missing = [field for field in fields if not isinstance(row, Mapping) or field not in row]
@@ -100,7 +102,7 @@ def _check(facts: Mapping[str, Any]) -> None:
 
 def _front_matter(folder: Path, facts: Mapping[str, Any]) -> str:
     """YAML that the hub reads; every key comes from a fact or from the folder."""
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
     architectures = read_json(Path(folder) / "config.json").get("architectures") or [""]
     causal = architectures[0].endswith(("ForCausalLM", "LMHeadModel"))
@@ -113,6 +115,9 @@ def _front_matter(folder: Path, facts: Mapping[str, Any]) -> str:
         tags=list(dict.fromkeys(["langgraft", *extended, *facts.get("tags", ())])),
         pipeline_tag="text-generation" if causal else None,
         library_name="transformers",
+        # The hub refuses results without a name for the model.
+        model_name=str(facts.get("name") or Path(folder).resolve().name) if facts.get("results") else None,
+        eval_results=[EvalResult(**result) for result in facts["results"]] if facts.get("results") else None,
     )
     return f"---\n{data.to_yaml()}\n---"
 

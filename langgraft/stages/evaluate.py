@@ -6,7 +6,8 @@ from typing import Any
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
 from langgraft.evaluation.compare import Bounds, compare, gates
-from langgraft.evaluation.side_by_side import continuations
+from langgraft.evaluation.prompts import chosen, read_prompts
+from langgraft.evaluation.side_by_side import side_by_side
 from langgraft.recipe import Evaluate, Recipe
 from langgraft.runs import Inputs
 from langgraft.store import write_json
@@ -17,8 +18,10 @@ def check(section: Evaluate, recipe: Recipe) -> None:
     """Say before anything runs what cannot work.
 
     Raises:
-        RecipeError: there would be no test split, or windows would pass over tokens.
+        RecipeError: there would be no test split, windows would pass over tokens, or the file of prompts is damaged.
     """
+    if section.prompts.file:
+        read_prompts(Path(section.prompts.file))
     if recipe.corpus.test == 0:
         raise RecipeError("corpus.test is 0, but the evaluate stage measures on the test split; hold out two documents")
     if section.stride > section.window:
@@ -70,20 +73,18 @@ def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
     return result
 
 
-def _generations(section: Evaluate, inputs: Inputs, base: Path, adapted: Path) -> list[dict[str, str]]:
-    prompts = [(inputs.model.language, prompt) for prompt in section.prompts.target]
-    prompts += [(inputs.model.source_language, prompt) for prompt in section.prompts.source]
-    written = [
-        continuations(
-            folder,
-            [prompt for _, prompt in prompts],
-            max_new_tokens=section.max_new_tokens,
-            device=inputs.compute.device,
-            threads=inputs.compute.threads,
-        )
-        for folder in (base, adapted)
-    ]
-    return [
-        {"language": code, "prompt": prompt, "base": before, "adapted": after}
-        for (code, prompt), before, after in zip(prompts, *written, strict=True)
-    ]
+def _generations(section: Evaluate, inputs: Inputs, base: Path, adapted: Path) -> list[dict[str, Any]]:
+    """Side by side: the base, the base with new rows, and the trained model."""
+    wanted, file = section.prompts, section.prompts.file
+    own = read_prompts(Path(file)) if file else []
+    codes = {inputs.model.language: wanted.target, inputs.model.source_language: wanted.source}
+    prompts = [p for code, texts in codes.items() for p in chosen(code, texts, own, with_shipped=wanted.shipped)]
+    folders = {"base": base, "surgery": inputs.folders["surgery"] / "model", "adapted": adapted}
+    return side_by_side(
+        folders,
+        prompts,
+        max_new_tokens=section.max_new_tokens,
+        device=inputs.compute.device,
+        threads=inputs.compute.threads,
+        log=inputs.log,
+    )

@@ -100,7 +100,7 @@ def test_a_gain_that_chance_explains_is_not_claimed() -> None:
     report["bits_per_byte"]["target"] = change(-0.01, -0.03, 0.01)
     status, text = verdict(report)
     assert status == "fail"
-    assert "is predicted no better than before, as far as can be told" in text
+    assert "shows no measurable difference in how well it is predicted" in text
     report["bits_per_byte"]["target"] = change(0.05, 0.03, 0.07)
     assert "is predicted 5.0% worse" in verdict(report)[1]
 

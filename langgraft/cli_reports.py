@@ -1,0 +1,95 @@
+"""Commands that judge what is there: `show` and `doctor`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langgraft.cli_options import Json, Runs, say, show_json
+
+
+def show(
+    folders: Annotated[list[Path], typer.Argument(help="A run folder; with several, they are compared.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Of a comparison: folder for comparison.html and .json.")
+    ] = Path("comparison"),
+    as_json: Json = False,
+) -> None:
+    """Open a run's report, or compare several runs; with --json, print the figures."""
+    from langgraft.status import report_of
+
+    reports = [report_of(folder) for folder in folders]
+    if len(folders) > 1:
+        from langgraft.evaluation.comparison import compare_runs, write_comparison
+
+        found = compare_runs(reports, _names(folders))
+        say(found["verdict"])
+        page = write_comparison(found, out)
+    else:
+        from langgraft.evaluation.words import verdict
+
+        (found,), page = reports, folders[0] / "report.html"
+        if not as_json:
+            say(verdict(found)[1])
+    if as_json:
+        show_json(found)
+    else:
+        _open(page.resolve())
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The folders' own names, with their parents' where two are the same."""
+    own = [folder.resolve().name for folder in folders]
+    if len(set(own)) == len(own):
+        return own
+    return [f"{folder.resolve().parent.name}/{name}" for folder, name in zip(folders, own, strict=True)]
+
+
+def _open(page: Path) -> None:
+    """Name a page, and open it where somebody sits at a terminal."""
+    say(f"report: {page}")
+    if sys.stderr.isatty():
+        import webbrowser
+
+        webbrowser.open(page.as_uri())
+
+
+def doctor(
+    what: Annotated[
+        Path | None, typer.Argument(help="A run, a model folder or a recipe; by default every run in runs/.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Of a model: the base it was made from, a hub folder.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of a model: code of the language it was taught.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also let the model write, and measure the processor.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Make only this check; may be given more than once.")] = None,
+    runs: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Find what is wrong with a run, a model or a recipe, and say what to do; exit 1 when something is."""
+    from langgraft.doctor.consult import consult
+
+    results = consult(what, base=base, language=language, deep=deep, only=only or [], runs=runs)
+    for result in results:
+        _say(result)
+    if as_json:
+        show_json(results)
+    if any(result["findings"] for result in results):
+        raise typer.Exit(1)
+
+
+def _say(result: dict[str, Any]) -> None:
+    made = len(result["checks"])
+    found = result["findings"]
+    say(f"{result['name']}: {len(found) or 'nothing'} wrong; {made} checks made")
+    for finding in found:
+        figure = f" ({finding['figure']})" if finding["figure"] not in ("", "–") else ""
+        say(f"✗ {finding['check']}: {finding['problem']}{figure}")
+        say(f"    where  {finding['where']}")
+        say(f"    fix    {finding['fix']}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (show, doctor):
+        app.command()(command)
