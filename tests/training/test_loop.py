@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import torch
 from quick import ONE_THREAD, QUICK
 from safetensors.torch import load_file, save_file
 
-from langgraft.errors import Interrupted, RecipeError, TrainingError
+from langgraft.errors import DiskFullError, Interrupted, RecipeError, TrainingError
 from langgraft.progress import Log
 from langgraft.store import sha256_file
-from langgraft.training import loop
+from langgraft.training import checkpoint, loop
+from langgraft.training.checkpoint import MANIFEST
 from langgraft.training.loop import METRICS, Compute, Settings, train
 from langgraft.training.packing import Packed
+from langgraft.training.saving import Saving
 
 OLD = 300
 CHILD = Path(__file__).with_name("loop_child.py")
@@ -169,6 +172,89 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     run(data, tmp_path)
     assert_same(tmp_path, whole[0])
     assert "step-000004 is damaged" in (tmp_path / "log.txt").read_text()
+
+
+FILES = ["model.pt", "optimizer.pt", "progress.json", "settings.json", MANIFEST]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "flipped"])
+def test_any_damage_to_any_file_is_found_said_and_stepped_over(
+    file: str, damage: str, tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    shutil.copyfile(whole[0] / METRICS, tmp_path / METRICS)
+    assert {found.name for found in (tmp_path / "checkpoints" / "step-000004").iterdir()} == set(FILES)
+    saving = Saving(tmp_path, asdict(QUICK), keep=2, log=Log(tmp_path / "log.txt", quiet=True))
+    found = saving.newest()
+    assert found is not None
+    assert found[0] == 4
+    broken = tmp_path / "checkpoints" / "step-000004" / file
+    content = broken.read_bytes()
+    middle = content.index(b"sha256") if file == MANIFEST else len(content) // 2
+    if damage == "deleted":
+        broken.unlink()
+    elif damage == "truncated":
+        broken.write_bytes(content[:-1])
+    else:
+        broken.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    found = saving.newest()
+    assert found is not None
+    assert found[0] == 2
+    assert "checkpoint step-000004 is damaged" in (tmp_path / "log.txt").read_text()
+    (tmp_path / "checkpoints" / "step-000002" / file).write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"every checkpoint in .* is damaged; delete that folder"):
+        saving.newest()
+
+
+def test_checkpoints_in_the_background_are_the_same(
+    data: dict[str, Any], tmp_path: Path, whole: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is slower than the steps, and still writes the tensors of its own step."""
+    real = checkpoint.save
+
+    def slow(*args: Any, **options: Any) -> Path:
+        time.sleep(0.3)
+        return real(*args, **options)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    run(data, tmp_path, compute=replace(ONE_THREAD, async_checkpoints=True))
+    assert_same(tmp_path, whole[0])
+    for name in ("step-000002", "step-000004"):
+        ours, theirs = (checkpoint._load(out / "checkpoints" / name) for out in (tmp_path, whole[0]))
+        for part in ("model", "optimizer"):
+            torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+        sizes = [(out / "checkpoints" / name / "model.pt").stat().st_size for out in (tmp_path, whole[0])]
+        assert abs(sizes[0] - sizes[1]) < 4096  # a tied head is written once
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_failure_in_the_background_is_told(
+    step: int, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next save, or at the end of training: the last checkpoint has none after it."""
+    real = checkpoint.save
+
+    def full(folder: Path, number: int, *args: Any, **options: Any) -> Path:
+        if number == step:
+            raise DiskFullError("no space left")
+        return real(folder, number, *args, **options)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(DiskFullError, match="no space left"):
+        run(data, tmp_path, compute=replace(ONE_THREAD, async_checkpoints=True))
+    assert not (tmp_path / "model").exists()
+
+
+def test_killed_in_writes_and_at_random_times_gives_the_same_bits() -> None:
+    """The benchmark's own fifty kills, six of them here."""
+    script = Path(__file__).parents[2] / "benchmarks" / "kill_training.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "6"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert "same in every run" in done.stdout
 
 
 def test_metrics_of_an_earlier_start_without_checkpoint_are_dropped(
