@@ -296,13 +296,19 @@ class _Run:
             total += loss.item()
         norm = self.learner.clip(self.settings.gradient_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
-            raise TrainingError(
-                f"loss {total} and gradient norm {norm} at step {self.step + 1} are not finite; nothing of this step "
-                f"was kept: lower the learning rates (now {self.settings.learning_rate:g}, "
-                f"{self.settings.new_rows_learning_rate:g}) and run again"
-            )
+            raise self._not_finite(total, norm)
         self.learner.step(factor)
         return total, norm, self.settings.learning_rate * factor
+
+    def _not_finite(self, loss: float, norm: float) -> TrainingError:
+        """What to raise when a step gave no numbers; the weights before it are saved, if these are numbers."""
+        if self.step and self.learner.finite():
+            self._save()
+        return TrainingError(
+            f"loss {loss} and gradient norm {norm} at step {self.step + 1} are not finite; nothing of this step "
+            f"was kept: lower the learning rates (now {self.settings.learning_rate:g}, "
+            f"{self.settings.new_rows_learning_rate:g}) and run again"
+        )
 
     def _tensor(self, rows: list[Row], name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(self.device)

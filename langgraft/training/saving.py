@@ -41,10 +41,16 @@ class Saving:
 
         Raises:
             DiskFullError: no space is left, now or when the checkpoint before was written in the background.
+            TrainingError: the weights are not finite; they would be what a later start goes on with.
         """
         self.wait()
-        state = {**learner.state(), "progress": progress, "settings": self.settings}
         step = progress["step"]
+        if not learner.finite():
+            raise TrainingError(
+                f"weights are not finite after step {step}, and were not saved; lower the learning rates, or delete "
+                f"{self.folder} to start afresh"
+            )
+        state = {**learner.state(), "progress": progress, "settings": self.settings}
         if self.thread is None:
             checkpoint.save(self.folder, step, state, keep=self.keep)
         else:

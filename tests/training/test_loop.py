@@ -37,8 +37,10 @@ def data(pico: Path, target: Path, replay: Path) -> dict[str, Any]:
     return {"model": pico, "target": target, "replay": replay, "old_rows": OLD}
 
 
-def run(data: dict[str, Any], out: Path, settings: Settings = QUICK, compute: Compute = ONE_THREAD) -> dict[str, Any]:
-    rest = {key: value for key, value in data.items() if key != "model"}
+def run(
+    data: dict[str, Any], out: Path, settings: Settings = QUICK, compute: Compute = ONE_THREAD, **options: Any
+) -> dict[str, Any]:
+    rest = {key: value for key, value in data.items() if key != "model"} | options
     return train(data["model"], out, **rest, settings=settings, compute=compute, log=Log(out / "log.txt", quiet=True))
 
 
@@ -321,6 +323,45 @@ def test_what_is_not_a_number_stops_the_run_and_leaves_nothing(
     assert not (out / "model").exists()
     assert not (out / METRICS).exists()
     assert list((out / "checkpoints").iterdir()) == []
+
+
+def test_a_gradient_that_is_not_a_number_stops_within_the_step(
+    data: dict[str, Any], tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    """Planted after step 3: step 4 stops, and the weights, the metrics and the checkpoint are those of step 3."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def plant(step: int, model: Any) -> None:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        if step == 3:
+            model.model.norm.weight.register_hook(lambda gradient: gradient * math.nan)
+            seen.append(model.state_dict())
+
+    with pytest.raises(TrainingError, match="gradient norm nan at step 4 are not finite; nothing of this step was"):
+        run(data, tmp_path, after_step=plant)
+    for name, tensor in seen[-1].items():  # the model itself
+        assert torch.equal(tensor, seen[-2][name])
+        assert bool(tensor.isfinite().all())
+    assert [m["step"] for m in metrics(tmp_path)] == [1, 2, 3]
+    found = checkpoint.load_latest(tmp_path / "checkpoints", Log(quiet=True))
+    assert found is not None
+    assert found[0] == 3
+    assert all(torch.equal(tensor, seen[-2][name]) for name, tensor in found[1]["model"].items())
+    run(data, tmp_path)  # without the fault, the same command goes on
+    assert_same(tmp_path, whole[0])
+
+
+def test_weights_that_are_not_numbers_are_never_saved(data: dict[str, Any], tmp_path: Path) -> None:
+    def plant(step: int, model: Any) -> None:
+        if step == 4:  # as a step that overflows would leave them: the gradients before it were finite
+            model.model.norm.weight.data[0] = math.inf
+
+    with pytest.raises(TrainingError, match="weights are not finite after step 4, and were not saved; lower the"):
+        run(data, tmp_path, after_step=plant)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
+    with pytest.raises(TrainingError, match="at step 5 are not finite"):
+        run(data, tmp_path, compute=replace(ONE_THREAD, checkpoint_every=100), after_step=plant)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
 
 
 def test_bfloat16_runs_and_learns(data: dict[str, Any], tmp_path: Path) -> None:
