@@ -392,6 +392,8 @@ class ComputeSection(Section):
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many checkpoints to keep."""
+    async_checkpoints: bool = False
+    """Write checkpoints in a thread while training goes on; takes memory for a copy of what is written."""
     nodes: int = Field(default=1, ge=1)
     """Machines that train together, started by `langgraft launch`."""
     processes_per_node: int = Field(default=1, ge=1)

@@ -100,6 +100,7 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
             micro_rows=inputs.compute.micro_batch_rows,
             checkpoint_every=inputs.compute.checkpoint_every,
             keep_checkpoints=inputs.compute.keep_checkpoints,
+            async_checkpoints=inputs.compute.async_checkpoints,
         ),
         log=inputs.log,
     )

@@ -9,7 +9,7 @@ import torch
 
 from langgraft.errors import TrainingError
 from langgraft.progress import Log
-from langgraft.store import TEMPORARY, sha256_file, staged_folder, write_json
+from langgraft.store import TEMPORARY, fingerprint, sha256_file, staged_folder, write_json
 
 MANIFEST = "manifest.json"
 TENSORS = ("model", "optimizer", "average")  # values of a state that are tensors; the others are JSON
@@ -40,10 +40,16 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
                 write_json(staging / f"{key}.json", value)
         written = sorted(staging.iterdir())
         manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in written}
-        write_json(staging / MANIFEST, {"step": step, "files": manifest})
+        write_manifest(staging, step, manifest)
     for surplus in [*newer, *older[keep - 1 :]]:
         shutil.rmtree(surplus)
     return target
+
+
+def write_manifest(folder: Path, step: int, files: dict[str, dict[str, Any]]) -> None:
+    """Write what a checkpoint holds: size and sha256 of each file, and a hash of these."""
+    facts = {"step": step, "files": files}
+    write_json(folder / MANIFEST, {**facts, "hash": fingerprint(facts)})
 
 
 def load_latest(folder: Path, log: Log) -> tuple[int, dict[str, Any]] | None:
@@ -74,7 +80,12 @@ def load_latest(folder: Path, log: Log) -> tuple[int, dict[str, Any]] | None:
 def check(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        text = (checkpoint / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        facts = {key: value for key, value in manifest.items() if key != "hash"}
+        written = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        if text != written or manifest["hash"] != fingerprint(facts) or facts["step"] != _step(checkpoint):
+            return f"{MANIFEST} has other content than was written"
         for name, facts in manifest["files"].items():
             file = checkpoint / name
             if not file.is_file() or file.stat().st_size != facts["bytes"]:

@@ -92,6 +92,10 @@ class Learner:
             self.new_rows.take_gradients()
         return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
 
+    def finite(self) -> bool:
+        """Whether every number that learns is one."""
+        return bool(torch.nn.utils.get_total_norm(self.parameters, norm_type=torch.inf).isfinite())
+
     def step(self, factor: float) -> None:
         """Move the weights, at `factor` of the peak rates, and forget the gradients."""
         for group in self.optimizer.param_groups:

@@ -82,6 +82,7 @@ class Compute:
     micro_rows: int = 4
     checkpoint_every: int = 50
     keep_checkpoints: int = 2
+    async_checkpoints: bool = False
     attention: str = "auto"
     compile: bool = False
     activation_checkpointing: bool = False
@@ -187,7 +188,9 @@ class _Run:
         self.target = open_rows(data.target, length=settings.length, seed=settings.seed)
         self.replay = Packed(data.replay, length=settings.length, seed=settings.seed) if data.replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
-        self.saving = Saving(out, asdict(settings), keep=compute.keep_checkpoints, log=log)
+        self.saving = Saving(
+            out, asdict(settings), keep=compute.keep_checkpoints, log=log, background=compute.async_checkpoints
+        )
         self._replay_share = settings.replay_ratio if self.replay else 0.0
         self.step_tokens = settings.batch_rows * settings.length
         self.step = 0
@@ -212,7 +215,7 @@ class _Run:
         steps, tokens = self.settings.steps, self.step_tokens
         progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
         self.tracking.begin(self.step)
-        with closing(self.tracking), stop_requested() as stop:
+        with closing(self.tracking), self.saving.written(), stop_requested() as stop:
             while self.step < steps:
                 if (number := self.learner.due(self.step)) != self.learner.number:
                     self._enter(number)
@@ -293,13 +296,19 @@ class _Run:
             total += loss.item()
         norm = self.learner.clip(self.settings.gradient_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
-            raise TrainingError(
-                f"loss {total} and gradient norm {norm} at step {self.step + 1} are not finite; nothing of this step "
-                f"was kept: lower the learning rates (now {self.settings.learning_rate:g}, "
-                f"{self.settings.new_rows_learning_rate:g}) and run again"
-            )
+            raise self._not_finite(total, norm)
         self.learner.step(factor)
         return total, norm, self.settings.learning_rate * factor
+
+    def _not_finite(self, loss: float, norm: float) -> TrainingError:
+        """What to raise when a step gave no numbers; the weights before it are saved, if these are numbers."""
+        if self.step and self.learner.finite():
+            self._save()
+        return TrainingError(
+            f"loss {loss} and gradient norm {norm} at step {self.step + 1} are not finite; nothing of this step "
+            f"was kept: lower the learning rates (now {self.settings.learning_rate:g}, "
+            f"{self.settings.new_rows_learning_rate:g}) and run again"
+        )
 
     def _tensor(self, rows: list[Row], name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(self.device)

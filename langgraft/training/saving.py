@@ -5,9 +5,12 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from langgraft.errors import TrainingError
 from langgraft.progress import Log
@@ -22,18 +25,52 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, the end of 
 class Saving:
     """What lies in a run's folder `out` beside the model: `checkpoints/` and `metrics.jsonl`.
 
-    `settings` are all that decides what is learned; a checkpoint of a run with others is refused.
+    `settings` are all that decides what is learned; a checkpoint of a run with others is refused. In the
+    `background`, a save copies the tensors and returns; a thread writes them, and the next save waits for it.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], *, keep: int, log: Log) -> None:
+    def __init__(self, out: Path, settings: dict[str, Any], *, keep: int, log: Log, background: bool = False) -> None:
         self.out, self.keep, self.log = out, keep, log
+        self.thread = ThreadPoolExecutor(1) if background else None
+        self.writing: Future[Path] | None = None
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.folder, self.metrics = out / "checkpoints", out / METRICS
 
     def save(self, learner: Learner, progress: dict[str, Any]) -> None:
-        """Write a checkpoint after step `progress["step"]`."""
+        """Write a checkpoint after step `progress["step"]`.
+
+        Raises:
+            DiskFullError: no space is left, now or when the checkpoint before was written in the background.
+            TrainingError: the weights are not finite; they would be what a later start goes on with.
+        """
+        self.wait()
+        step = progress["step"]
+        if not learner.finite():
+            raise TrainingError(
+                f"weights are not finite after step {step}, and were not saved; lower the learning rates, or delete "
+                f"{self.folder} to start afresh"
+            )
         state = {**learner.state(), "progress": progress, "settings": self.settings}
-        checkpoint.save(self.folder, progress["step"], state, keep=self.keep)
+        if self.thread is None:
+            checkpoint.save(self.folder, step, state, keep=self.keep)
+        else:
+            self.writing = self.thread.submit(checkpoint.save, self.folder, step, copied(state), keep=self.keep)
+
+    def wait(self) -> None:
+        """Wait until what was saved is on the device; raises what went wrong there."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """However the block ends, no checkpoint is half-written then, and none failed without a word."""
+        try:
+            yield
+        finally:
+            if self.thread is not None:
+                self.thread.shutdown()
+            self.wait()
 
     def newest(self) -> tuple[int, dict[str, Any]] | None:
         """Step and state of the newest whole checkpoint, None where there is none; metrics after it are dropped.
@@ -65,6 +102,21 @@ class Saving:
         lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
         kept = [line for line in lines[:step] if line.endswith("}")]
         atomic_write(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def copied(state: Any, known: dict[Any, torch.Tensor] | None = None) -> Any:
+    """The same dicts and lists with tensors of their own, in main memory; what shares memory (a tied head) does so."""
+    known = {} if known is None else known
+    if isinstance(state, dict):
+        return {key: copied(value, known) for key, value in state.items()}
+    if isinstance(state, list):
+        return [copied(value, known) for value in state]
+    if not isinstance(state, torch.Tensor):
+        return state
+    place = (state.data_ptr(), state.shape, state.dtype) if state.numel() else id(state)
+    if place not in known:
+        known[place] = state.detach().to("cpu", copy=True)
+    return known[place]
 
 
 @contextmanager

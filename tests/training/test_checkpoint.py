@@ -88,6 +88,18 @@ def test_a_manifest_of_another_shape_is_damage(tmp_path: Path, manifest: str) ->
     assert "manifest" in (check(folder) or "")
 
 
+def test_no_byte_of_a_manifest_can_change_unseen(tmp_path: Path) -> None:
+    path = save(tmp_path, 12, state(1)) / MANIFEST
+    content = path.read_bytes()
+    for place in range(0, len(content), 2):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert check(path.parent) is not None, place
+        path.write_bytes(content[:place])
+        assert check(path.parent) is not None, place
+    path.write_bytes(content)
+    assert check(path.parent) is None
+
+
 def test_all_damaged_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
     for step in (1, 2):
         (save(tmp_path, step, state(step)) / "model.pt").write_bytes(b"")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import torch
 from quick import ONE_THREAD, QUICK
 from safetensors.torch import load_file, save_file
 
-from langgraft.errors import Interrupted, RecipeError, TrainingError
+from langgraft.errors import DiskFullError, Interrupted, RecipeError, TrainingError
 from langgraft.progress import Log
 from langgraft.store import sha256_file
-from langgraft.training import loop
+from langgraft.training import checkpoint, loop
+from langgraft.training.checkpoint import MANIFEST
 from langgraft.training.loop import METRICS, Compute, Settings, train
 from langgraft.training.packing import Packed
+from langgraft.training.saving import Saving
 
 OLD = 300
 CHILD = Path(__file__).with_name("loop_child.py")
@@ -34,8 +37,10 @@ def data(pico: Path, target: Path, replay: Path) -> dict[str, Any]:
     return {"model": pico, "target": target, "replay": replay, "old_rows": OLD}
 
 
-def run(data: dict[str, Any], out: Path, settings: Settings = QUICK, compute: Compute = ONE_THREAD) -> dict[str, Any]:
-    rest = {key: value for key, value in data.items() if key != "model"}
+def run(
+    data: dict[str, Any], out: Path, settings: Settings = QUICK, compute: Compute = ONE_THREAD, **options: Any
+) -> dict[str, Any]:
+    rest = {key: value for key, value in data.items() if key != "model"} | options
     return train(data["model"], out, **rest, settings=settings, compute=compute, log=Log(out / "log.txt", quiet=True))
 
 
@@ -171,6 +176,89 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     assert "step-000004 is damaged" in (tmp_path / "log.txt").read_text()
 
 
+FILES = ["model.pt", "optimizer.pt", "progress.json", "settings.json", MANIFEST]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "flipped"])
+def test_any_damage_to_any_file_is_found_said_and_stepped_over(
+    file: str, damage: str, tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    shutil.copyfile(whole[0] / METRICS, tmp_path / METRICS)
+    assert {found.name for found in (tmp_path / "checkpoints" / "step-000004").iterdir()} == set(FILES)
+    saving = Saving(tmp_path, asdict(QUICK), keep=2, log=Log(tmp_path / "log.txt", quiet=True))
+    found = saving.newest()
+    assert found is not None
+    assert found[0] == 4
+    broken = tmp_path / "checkpoints" / "step-000004" / file
+    content = broken.read_bytes()
+    middle = content.index(b"sha256") if file == MANIFEST else len(content) // 2
+    if damage == "deleted":
+        broken.unlink()
+    elif damage == "truncated":
+        broken.write_bytes(content[:-1])
+    else:
+        broken.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    found = saving.newest()
+    assert found is not None
+    assert found[0] == 2
+    assert "checkpoint step-000004 is damaged" in (tmp_path / "log.txt").read_text()
+    (tmp_path / "checkpoints" / "step-000002" / file).write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"every checkpoint in .* is damaged; delete that folder"):
+        saving.newest()
+
+
+def test_checkpoints_in_the_background_are_the_same(
+    data: dict[str, Any], tmp_path: Path, whole: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is slower than the steps, and still writes the tensors of its own step."""
+    real = checkpoint.save
+
+    def slow(*args: Any, **options: Any) -> Path:
+        time.sleep(0.3)
+        return real(*args, **options)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    run(data, tmp_path, compute=replace(ONE_THREAD, async_checkpoints=True))
+    assert_same(tmp_path, whole[0])
+    for name in ("step-000002", "step-000004"):
+        ours, theirs = (checkpoint._load(out / "checkpoints" / name) for out in (tmp_path, whole[0]))
+        for part in ("model", "optimizer"):
+            torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+        sizes = [(out / "checkpoints" / name / "model.pt").stat().st_size for out in (tmp_path, whole[0])]
+        assert abs(sizes[0] - sizes[1]) < 4096  # a tied head is written once
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_failure_in_the_background_is_told(
+    step: int, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next save, or at the end of training: the last checkpoint has none after it."""
+    real = checkpoint.save
+
+    def full(folder: Path, number: int, *args: Any, **options: Any) -> Path:
+        if number == step:
+            raise DiskFullError("no space left")
+        return real(folder, number, *args, **options)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(DiskFullError, match="no space left"):
+        run(data, tmp_path, compute=replace(ONE_THREAD, async_checkpoints=True))
+    assert not (tmp_path / "model").exists()
+
+
+def test_killed_in_writes_and_at_random_times_gives_the_same_bits() -> None:
+    """The benchmark's own fifty kills, six of them here."""
+    script = Path(__file__).parents[2] / "benchmarks" / "kill_training.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "6"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert "same in every run" in done.stdout
+
+
 def test_metrics_of_an_earlier_start_without_checkpoint_are_dropped(
     data: dict[str, Any], tmp_path: Path, whole: tuple[Path, dict[str, Any]]
 ) -> None:
@@ -235,6 +323,45 @@ def test_what_is_not_a_number_stops_the_run_and_leaves_nothing(
     assert not (out / "model").exists()
     assert not (out / METRICS).exists()
     assert list((out / "checkpoints").iterdir()) == []
+
+
+def test_a_gradient_that_is_not_a_number_stops_within_the_step(
+    data: dict[str, Any], tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    """Planted after step 3: step 4 stops, and the weights, the metrics and the checkpoint are those of step 3."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def plant(step: int, model: Any) -> None:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        if step == 3:
+            model.model.norm.weight.register_hook(lambda gradient: gradient * math.nan)
+            seen.append(model.state_dict())
+
+    with pytest.raises(TrainingError, match="gradient norm nan at step 4 are not finite; nothing of this step was"):
+        run(data, tmp_path, after_step=plant)
+    for name, tensor in seen[-1].items():  # the model itself
+        assert torch.equal(tensor, seen[-2][name])
+        assert bool(tensor.isfinite().all())
+    assert [m["step"] for m in metrics(tmp_path)] == [1, 2, 3]
+    found = checkpoint.load_latest(tmp_path / "checkpoints", Log(quiet=True))
+    assert found is not None
+    assert found[0] == 3
+    assert all(torch.equal(tensor, seen[-2][name]) for name, tensor in found[1]["model"].items())
+    run(data, tmp_path)  # without the fault, the same command goes on
+    assert_same(tmp_path, whole[0])
+
+
+def test_weights_that_are_not_numbers_are_never_saved(data: dict[str, Any], tmp_path: Path) -> None:
+    def plant(step: int, model: Any) -> None:
+        if step == 4:  # as a step that overflows would leave them: the gradients before it were finite
+            model.model.norm.weight.data[0] = math.inf
+
+    with pytest.raises(TrainingError, match="weights are not finite after step 4, and were not saved; lower the"):
+        run(data, tmp_path, after_step=plant)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
+    with pytest.raises(TrainingError, match="at step 5 are not finite"):
+        run(data, tmp_path, compute=replace(ONE_THREAD, checkpoint_every=100), after_step=plant)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
 
 
 def test_bfloat16_runs_and_learns(data: dict[str, Any], tmp_path: Path) -> None:

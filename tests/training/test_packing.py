@@ -206,6 +206,29 @@ def test_documents_in_a_row_do_not_see_one_another(name: str) -> None:
     assert together == pytest.approx(sum(alone(model, d) for d in docs), abs=1e-3, rel=1e-5)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", ["Llama", "Qwen3", "Gemma2", "GPT2", "Mistral"])
+def test_logits_behind_another_document_are_those_alone(name: str, attention: str) -> None:
+    """A leak of the first document into the second shows in its logits; an attention mask would let it through."""
+    model = family(name)
+    if attention == "sdpa" and not model._supports_sdpa:
+        pytest.skip(f"{name} has no sdpa in transformers")
+    model.set_attn_implementation(attention)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    first, second = torch.tensor([[3, 4, 5, 6, 7, 50, 51]]), torch.tensor([[33, 30, 31, 32, 35, 36, 37]])
+    ids = torch.cat([first, second], dim=1)
+    positions = torch.cat([torch.arange(first.shape[1]), torch.arange(second.shape[1])])[None]
+    with torch.no_grad():
+        alone = model(input_ids=second, use_cache=False).logits[0]
+        packed = model(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False).logits[0]
+        leaking = model(input_ids=ids, position_ids=positions, attention_mask=torch.ones_like(ids), use_cache=False)
+    behind = slice(first.shape[1], None)
+    assert (packed[behind] - alone).abs().max() < 1e-5 * alone.abs().max().clamp(min=1.0)
+    assert (leaking.logits[0, behind] - alone).abs().max() > 1e-3
+
+
 def test_isolation_on_the_pico_model(pico: Path, target: Path) -> None:
     from langgraft.training.device import load_model
 
