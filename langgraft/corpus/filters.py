@@ -12,7 +12,7 @@ as `CHARACTERS_PER_WORD` says, and measures of single words do not apply.
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
