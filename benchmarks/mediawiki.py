@@ -1,8 +1,9 @@
 """Wikitext left in the text of real articles, and how fast dumps are read: `python benchmarks/mediawiki.py FILE...`.
 
 Files are MediaWiki XML dumps, compressed or not, and folders of `.txt` files with the wikitext of one page each.
-Writes docs/benchmarks-mediawiki.md. The text of every article is searched for what wikitext is made of. Rates are of unpacked XML and of processor time: of the reader alone, and of
-`langgraft corpus` (languages told and counted, filters, near duplicates, one process). Files under 1 MB are not timed.
+Writes docs/benchmarks-mediawiki.md. The text of every article is searched for what wikitext is made of. Rates are of
+unpacked XML and of processor time: of the reader alone, and of `langgraft corpus` (languages told and counted,
+filters, near duplicates, one process). Files under 1 MB are not timed.
 
 The files here: the dumps in gensim's tests (English and Bulgarian Wikipedia), the Latgalian Wikipedia of 2017
 in dumpster-dive's tests (`tests/smallwiki-latest-pages-articles.xml`, named ltgwiki.xml), and the 71 pages in
@@ -128,7 +129,8 @@ def main() -> None:
     ]
     for path, documents, size, (alone, stage) in timed:
         lines.append(
-            f"| {path.name} | {size / 1e6:.1f} | {len(documents):,} | {size / 1e6 / alone:.1f} | {size / 1e6 / stage:.1f} |"
+            f"| {path.name} | {size / 1e6:.1f} | {len(documents):,} "
+            f"| {size / 1e6 / alone:.1f} | {size / 1e6 / stage:.1f} |"
         )
     page = "\n".join([*lines, ""])
     print(page)
