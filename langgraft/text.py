@@ -260,6 +260,7 @@ def script_of(char: str) -> str:
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 
 
+@functools.cache
 def bmp_class(pattern: str) -> str:
     """The characters up to U+FFFF that a `regex` class matches, as the inside of a class for `re`."""
     spans: list[list[int]] = []

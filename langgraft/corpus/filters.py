@@ -12,7 +12,7 @@ as `CHARACTERS_PER_WORD` says, and measures of single words do not apply.
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -191,8 +191,8 @@ def digits(text: Text) -> float | None:
 
 
 def digits_below(text: Text, high: float) -> bool:
-    """Whether `digits` is certainly at most `high`: most texts have hardly any."""
-    return _DIGITS.absent(text.text)
+    """Whether `digits` is certainly at most `high`: many texts have none."""
+    return high >= 0 and _DIGITS.absent(text.text)
 
 
 def stop_words(text: Text) -> float | None:
@@ -270,10 +270,10 @@ FILTERS: dict[str, Filter] = {
 
 
 # Measures that say nothing of text that is not `Text.long`, and of text that is not `Text.parted`.
-_PARTED = frozenset(
-    ("bullet_lines", "ellipsis_lines", "line_punctuation", "duplicate_lines", "duplicate_line_characters")
-    + ("duplicate_paragraphs", "duplicate_paragraph_characters")
-)
+_PARTED = {"bullet_lines", "ellipsis_lines", "line_punctuation", "duplicate_lines", "duplicate_line_characters"} | {
+    "duplicate_paragraphs",
+    "duplicate_paragraph_characters",
+}
 _LONG = FILTERS.keys() - _PARTED - {"lorem_ipsum", "curly_brackets", "digits"}
 
 

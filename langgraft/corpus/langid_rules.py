@@ -89,7 +89,7 @@ LETTERS: dict[str, dict[str, str]] = {
     "Arabic": {"ur": "ٹڈڑںےہھۂ", "ps": "ټډړښږځڅۍېڼ", "sd": "ٻڀٺڄڃڇڏڊڙڳڱڻ", "ckb": "ڵێۆڕ", "ug": "ۇۈۋڭ"},
 }
 # Endings that say the same: Marathi possessives, Nepali postpositions (written apart in Hindi).
-_ENDINGS = {"mr": "च्या मध्ये साठी ांना ाला ातील".split(), "ne": "लाई हरू हरु हरूको बाट सँग".split()}
+_ENDINGS = {"mr": ("च्या", "मध्ये", "साठी", "ांना", "ाला", "ातील"), "ne": ("लाई", "हरू", "हरु", "हरूको", "बाट", "सँग")}
 _ENDING = {
     "mr": regex.compile(rf"\p{{L}}[\p{{L}}\p{{M}}]*(?:{'|'.join(_ENDINGS['mr'])})\b"),
     "ne": regex.compile(rf"\p{{L}}[\p{{L}}\p{{M}}]+(?:{'|'.join(_ENDINGS['ne'])})\b"),

@@ -183,6 +183,8 @@ _BEFORE = (
     (regex.compile(r"(?<!\})\}(?!\})"), _UNCURLY),
 )
 _INNERMOST = regex.compile(r"\{\{([^{}\[\]]*+)\}\}|\[\[([^{}\[\]]*+)\]\]")
+# A file, by any alias of its namespace: dumps name one, and pages use those of other wikis and of years ago.
+_MEDIA_LINK = regex.compile(r"\.(?:jpe?g|png|gif|svg|tiff?|webp|webm|og[gav]|mp[34]|wav|pdf|djvu|xcf|stl)$", regex.I)
 _LANGUAGE_LINK = regex.compile(r"[a-z]{2,3}(-[a-z-]+)?|simple")
 _TABLE = regex.compile(rf"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
 _FRAME = regex.compile(r"infobox|navbox|metadata|\btoc\b|sidebar|ambox|mbox|vertical-navbox|wikitable-nav|taxobox")
@@ -227,7 +229,7 @@ class Converter:
         prefix, colon, _ = title.partition(":")
         prefix = prefix.strip().lower()
         # [[fr:Titre]] is a link between languages; [[:fr:Titre]] is shown.
-        if colon and (prefix in self.media or _LANGUAGE_LINK.fullmatch(prefix)):
+        if prefix and colon and (prefix in self.media or _LANGUAGE_LINK.fullmatch(prefix) or _MEDIA_LINK.search(title)):
             return ""
         return label if bar else title.lstrip(":").partition("#")[0]
 

@@ -1,6 +1,7 @@
 """Wikitext to text."""
 
 import bz2
+import runpy
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from langgraft.corpus.mediawiki import mediawiki
 from langgraft.corpus.streams import File
 from langgraft.corpus.wikitext import Converter, tidy
 from langgraft.errors import CorpusError
+
+ROOT = Path(__file__).parents[2]
+BENCHMARK = ROOT / "benchmarks" / "mediawiki.py"
+DUMPS = ROOT.parent / "shared" / "materials" / "formats" / "mediawiki_xml_bz2"
 
 DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" xml:lang="hi"><siteinfo><namespaces>
 <namespace key="6">चित्र</namespace><namespace key="14">श्रेणी</namespace></namespaces></siteinfo>
@@ -61,11 +66,44 @@ def convert(wikitext: str) -> str:
         ("{{lang|fr}} {{transl|ar}} x", "x"),
         ("{{quote|text=Named}}", "Named"),
         ("__NOTOC__ t {{cite web |url=x", "t"),
+        ("[[Attēls:A b.JPG|thumb|250px|cap]]x [[:Bild:a.png|label]] [[Star Trek: V]]", "x label Star Trek: V"),
     ],
 )
 def test_wikitext(wikitext: str, expected: str) -> None:
     found = convert(wikitext)
     assert found.replace("\n\n", "\n") == expected.replace("\n\n", "\n")
+
+
+PLANTED = {
+    "links `[[ ]]`": "a [[b",
+    "templates `{{ }}`": "a}} b",
+    "tables": "a\n|-\nb",
+    "cell attributes": 'a colspan="2" b',
+    "bold and italics": "a ''b'' c",
+    "headings `==`": "a\n== b ==\nc",
+    "tags": "a<br />b",
+    "entities": "a&nbsp;b",
+    "comments": "a<!-- b",
+    "magic words": "__NOTOC__",
+    "files and categories": "a\nthumb|250px|b",
+    "addresses in brackets": "a [http://b c]",
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_residue_is_found(kind: str) -> None:
+    residue = runpy.run_path(str(BENCHMARK))["residue"]
+    assert set(residue(PLANTED[kind])) == {kind}
+    assert residue("Mumbai (मुंबई) is 10 km from the sea.\na | b\n- one, it's 5 < 6 & so [on]") == {}
+
+
+@pytest.mark.skipif(not DUMPS.is_dir(), reason="needs the real dumps")
+def test_no_wikitext_is_left_of_real_articles() -> None:
+    residue = runpy.run_path(str(BENCHMARK))["residue"]
+    dumps = sorted(DUMPS.glob("*.bz2"))
+    articles = [record for path in dumps for record in mediawiki(File(path, Report()))]
+    assert len(articles) > 100
+    assert {record.key: found for record in articles if (found := residue(record.text))} == {}
 
 
 def test_tidy_is_stable() -> None:
