@@ -188,7 +188,7 @@ def _charts(found: dict[str, Any]) -> list[tuple[str, str, Any]]:
                 if isinstance(value, dict) and value.get("mean") is not None
             ]
             if row["unit"] == unit and dots:
-                rows.append((row["label"], dots, None))
+                rows.append((words.sentence(row["label"]), dots, None))
         for shape, width in (("wide", 760), ("narrow", 340)) if rows else ():
             name = f"compare-{unit}-{shape}"
             charts.append((shape, axis, dot_chart(name, axis, axis, rows, width=width, top=top, unit=unit)))
@@ -198,7 +198,8 @@ def _charts(found: dict[str, Any]) -> list[tuple[str, str, Any]]:
 def _table(found: dict[str, Any]) -> Table:
     columns = (("What", "text"), *((name, "number") for name in found["runs"]), ("Beyond noise", "text"))
     rows = tuple(
-        (row["label"], *(_cell(value, row["unit"]) for value in row["values"]), row["verdict"]) for row in found["rows"]
+        (words.sentence(row["label"]), *(_cell(value, row["unit"]) for value in row["values"]), row["verdict"])
+        for row in found["rows"]
     )
     return Table("All figures, with 95% intervals", columns, rows)
 

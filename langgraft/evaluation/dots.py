@@ -61,7 +61,7 @@ def dot_chart(
             x = left + chance * scale
             body.append(segment(x, y - 1, x, y + line * len(dots) + 1, "chance"))
         for dot in dots:
-            body += _dot(dot, left, scale, y + line / 2)
+            body += _dot(dot, left, scale, y + line / 2, end)
             y += line
         y += 8
     body.append(text_at(left, height + 34, axis, kind="axis"))
@@ -71,10 +71,10 @@ def dot_chart(
     return svg(name, title, f"{axis}. {spoken}.", width, height + 40, body)
 
 
-def _dot(dot: Dot, left: float, scale: float, y: float) -> list[Markup]:
+def _dot(dot: Dot, left: float, scale: float, y: float, end: float) -> list[Markup]:
     parts = []
     if dot.low is not None and dot.high is not None:
-        low, high = left + max(dot.low, 0) * scale, left + dot.high * scale
+        low, high = left + max(dot.low, 0) * scale, left + min(dot.high, end) * scale
         parts.append(segment(low, y, high, y, f"range {dot.kind}"))
     circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4.5" class="point {}"/>')
     return [*parts, circle.format(left + dot.value * scale, y, dot.kind)]

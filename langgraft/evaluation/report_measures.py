@@ -112,6 +112,11 @@ def _tasks(report: dict[str, Any]) -> Iterator[Measured]:
         yield Measured(label, {**measure, "items": task.get("samples")})
 
 
+def _title(label: str) -> str:
+    """A capital at the start, but not for names of tasks, which are written as they are."""
+    return label if "_" in label.split(",")[0] else words.sentence(label)
+
+
 def _written(value: float | None, unit: str) -> str:
     if value is None:
         return "–"
@@ -125,12 +130,12 @@ def _charts(key: str, title: str, measured: Sequence[Measured]) -> list[tuple[st
     rows = []
     for one in measured:
         dots = [
-            Dot(name, "base" if number_ == 0 else "adapted", found["mean"], found.get("low"), found.get("high"))
-            for number_, (name, found) in enumerate(one.measure["models"].items())
+            Dot(name, "base" if place == 0 else "adapted", found["mean"], found.get("low"), found.get("high"))
+            for place, (name, found) in enumerate(one.measure["models"].items())
             if found.get("mean") is not None
         ]
         if dots:
-            rows.append((one.label, dots, one.measure.get("chance")))
+            rows.append((_title(one.label), dots, one.measure.get("chance")))
     unit = measured[0].unit
     if not rows:
         return []
@@ -151,7 +156,7 @@ def _table(title: str, measured: Sequence[Measured]) -> Table:
     columns += [("Items", "number")] if with_items else []
     rows = []
     for one in measured:
-        row: list[Any] = [one.label]
+        row: list[Any] = [_title(one.label)]
         row += [_figure(one.measure["models"].get(name), one.unit) for name in names]
         row.append(_change(one.measure, names, one.unit))
         row += [_written(one.measure.get("chance"), one.unit)] if with_chance else []

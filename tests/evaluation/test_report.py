@@ -353,8 +353,17 @@ def test_warnings_stand_before_the_figures(example: dict[str, Any]) -> None:
 
 def test_every_measure_is_on_the_page_with_its_interval(example: dict[str, Any]) -> None:
     words = Page(render(example)).words
-    for piece in ("translation into Cantonese", "continuation, English", "agreement", "script purity", "chrF", "BLEU",
-                  "sentiment (sentiment, target)", "langgraft_yue_qa, acc", "Cantonese mixed with English"):  # fmt: skip
+    for piece in (
+        "Translation into Cantonese",
+        "Continuation, English",
+        "Agreement",
+        "script purity",
+        "chrF",
+        "BLEU",
+        "Sentiment (sentiment, target)",
+        "langgraft_yue_qa, acc",
+        "Cantonese mixed with English",
+    ):
         assert piece in words, piece
     assert "49% 44% to 54%" in words
     assert "better +22.0 points (+17.5 to +26.5)" in words
