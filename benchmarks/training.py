@@ -345,8 +345,8 @@ def page(
             )
     lines += [
         "",
-        "| language | text/s against Trainer, padded | against Trainer, packed | the same, CPU time | memory against it "
-        "| share of the ceiling |",
+        "| language | text/s against Trainer, padded | against Trainer, packed | the same, CPU time "
+        "| memory against it | share of the ceiling |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for code, sides in found.items():

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from langgraft import cli_reports, cli_serving
+from langgraft import cli_reports, cli_serving, cli_training
 from langgraft.cli_options import (
     BaseName,
     Corpus,
@@ -330,6 +330,7 @@ def export(
 
 cli_reports.add_to(app)
 cli_serving.add_to(app)
+cli_training.add_to(app)
 
 
 def main() -> None:

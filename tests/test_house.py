@@ -32,7 +32,7 @@ FLOORS = (
     ("launch", "launch_slurm"),
     ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options"),
     ("doctor",),
-    ("cli_tokenizer", "cli_serving", "cli_reports"),
+    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training"),
     ("cli",),
     ("__main__",),
 )

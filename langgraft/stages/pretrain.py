@@ -17,6 +17,7 @@ from langgraft.store import fingerprint, read_json
 from langgraft.tokenizer.files import load
 from langgraft.tokenizer.prove import check_pin
 from langgraft.training.device import choose_device
+from langgraft.training.guidance import packed_tokens, size_advice
 from langgraft.training.kernels import Kernels, check_kernels
 from langgraft.training.loop import Compute, Settings, old_rows_share, train
 from langgraft.training.mixture import write_mixture
@@ -88,6 +89,8 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
     check_pin(model)
     settings = _settings(section)
     target, mixture = _target(section, settings, inputs, out / "packed" / "target", model)
+    if advice := size_advice(packed_tokens(target)):
+        inputs.log.say(f"pretrain: {advice}")
     distill = section.replay_loss == "distill" and settings.replay_ratio > 0
     # A teacher knows only the base's ids, so replay for it is cut by the base's tokenizer.
     reader = inputs.base() if distill else model

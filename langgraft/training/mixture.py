@@ -85,3 +85,10 @@ def open_rows(folder: Path, *, length: int, seed: int) -> Packed | Mixture:
     """The rows of a packed folder, or of a mixture."""
     kind = Mixture if (folder / _FILE).is_file() else Packed
     return kind(folder, length=length, seed=seed)
+
+
+def sources_of(folder: Path) -> list[Path]:
+    """The packed folders of a mixture; of a packed folder, itself."""
+    if not (folder / _FILE).is_file():
+        return [folder]
+    return [folder / part["folder"] for part in read_json(folder / _FILE).values()]

@@ -73,7 +73,7 @@ def test_the_model_in_training_is_the_one_that_was_prepared(
     compute = replace(ONE_THREAD, attention="eager", activation_checkpointing=True)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: seen.append((type(self).__name__, True)))
 
-    def look(step: int, model: object) -> None:
+    def look(_: int, model: object) -> None:
         seen.append((model.config._attn_implementation, keeps_little(model)))  # type: ignore[attr-defined]
 
     train(pico, tmp_path, target=target, replay=replay, old_rows=300, settings=replace(QUICK, steps=1),
@@ -107,7 +107,7 @@ def test_missing_parts_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_kernels(Kernels(compile=True), CPU)
 
 
-def leaking(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **_: object):  # type: ignore[no-untyped-def]
+def leaking(_: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, *__: object, **___: object) -> object:
     """Causal attention that forgets where documents end."""
     key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
     out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
