@@ -35,7 +35,8 @@ DEFAULT = "yue=package:pycantonese/data/ctcpc/sents.json"
 NAMES = {"hi": "Hindi", "th": "Thai", "yue": "Cantonese"}
 MORE_TEXT, FASTER, OF_CEILING = 4.0, 1.05, 0.75  # the bounds
 ROWS = 4  # of ours and of packed; 8 of padded, Trainer's default
-STEPS = {"ours": 5, "packed": 5, "padded": 2}  # counted ones
+STEPS = {"ours": 5, "packed": 5, "padded": 2, "liger": 5}  # counted ones
+COMPARED = ["ours", "packed", "padded"]
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
         code, _, path = entry.partition("=")
         texts.setdefault(code, []).append(path)
     jobs = {code: prepared(given, code, paths) for code, paths in texts.items()}
-    found = measured(given, jobs, list(STEPS), Path(__file__))
+    found = measured(given, jobs, COMPARED, Path(__file__))
     wrong = faults(found)
     atomic_write(given.page, page(given, jobs, found, wrong))
     if wrong:
@@ -253,6 +254,11 @@ def padded(job: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "bytes_per_second": 8 * job["bytes_per_row"] / facts["seconds"]}
 
 
+def liger(job: dict[str, Any]) -> dict[str, Any]:
+    """As `packed`, with the kernels of liger-kernel."""
+    return packed({**job, "liger": True})
+
+
 def trainer(job: dict[str, Any], model: str, data: list[Any], collate: Any, *, rows: int) -> Clock:
     """Steps of transformers' Trainer with its defaults."""
     import tempfile
@@ -278,7 +284,7 @@ def trainer(job: dict[str, Any], model: str, data: list[Any], collate: Any, *, r
     return clock
 
 
-SIDES = {"ours": ours, "packed": packed, "padded": padded}
+SIDES = {"ours": ours, "packed": packed, "padded": padded, "liger": liger}
 
 
 def middle(facts: list[dict[str, Any]], name: str) -> float:

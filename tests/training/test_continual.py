@@ -138,7 +138,8 @@ def test_what_cannot_be_is_said(world: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(world: Path, tmp_path: Path) -> None:
-    given = ["train", "--model", str(world / "model"), "--base", str(world / "base"), "--corpus", str(world / "yue.txt"),
+    given = ["train", "--model", str(world / "model"),
+             "--base", str(world / "base"), "--corpus", str(world / "yue.txt"),
              "--replay", str(world / "en.txt"), "-o", str(tmp_path / "out"), "--sequence-length", "32",
              "--tokens", "256", "--threads", "1", "--optimizer", "muon", "--mode", "full"]  # fmt: skip
     done = langgraft(*given, "--batch-tokens", "128", "--json")

@@ -5,8 +5,10 @@ import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -84,24 +86,35 @@ def test_trackio_holds_every_step_once(tracked: Path) -> None:
     assert {step: json.loads(values)["loss"] for step, values, _ in rows} == {step: ours[step] for step in steps}
 
 
+def wandb_records(file: Path) -> Iterator[Any]:
+    """The records of W&B's transaction log: after 7 bytes, pieces of records in blocks of 32 KiB, as LevelDB has it."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, whole = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        whole += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last piece
+            yield wandb_internal_pb2.Record.FromString(whole)
+            whole = b""
+
+
 @pytest.mark.skipif("wandb" not in THERE, reason="wandb is not installed")
 def test_wandb_holds_every_step_once(tracked: Path) -> None:
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
     seen: dict[int, float] = {}
     folders = sorted((tracked / "run" / "wandb").glob("offline-run-*"))
     assert len({folder.name.split("-")[-1] for folder in folders}) == 1  # one run of W&B's, in two parts
     for file in (found for folder in folders for found in folder.glob("*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record.FromString(data)
+        for record in wandb_records(file):
             if record.WhichOneof("record_type") == "history":
-                values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-                step = int(values["_step"]) if "_step" in values else record.history.step.num
-                assert step not in seen
-                seen[step] = json.loads(values["loss"])
+                values = {item.nested_key[0]: item.value_json for item in record.history.item}
+                assert int(values["_step"]) not in seen
+                seen[int(values["_step"])] = json.loads(values["loss"])
     assert {4, 5, 6} <= set(seen)
     assert seen == {step: value for step, value in losses(tracked / "run").items() if step in seen}
 
