@@ -47,7 +47,9 @@ def reader_options(pairs: Sequence[str], inputs: Sequence[str]) -> list[dict[str
             raise RecipeError(f"--option {pair} must be name=value, such as --option code=keep")
         if ":" in name:
             wrong = name.rpartition(":")[0]
-            raise RecipeError(f"--option {pair}: {wrong} is no input; write it as among the inputs: {', '.join(inputs)}")
+            raise RecipeError(
+                f"--option {pair}: {wrong} is no input; write it as among the inputs: {', '.join(inputs)}"
+            )
         options = for_one[one] if one else for_all
         try:
             options[name.strip()] = tomllib.loads(f"value = {value}")["value"]

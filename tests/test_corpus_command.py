@@ -27,7 +27,9 @@ def test_reader_options_of_one_input() -> None:
         {"n": 1, "code": "keep"},
         {"n": 2, "tables": "drop"},
     ]
-    with pytest.raises(RecipeError, match=r"y.xml is no input; write it as among the inputs: hub:a/b, docs/\*.md, x.xml"):
+    with pytest.raises(
+        RecipeError, match=r"y.xml is no input; write it as among the inputs: hub:a/b, docs/\*.md, x.xml"
+    ):
         reader_options(["y.xml:tables=drop"], inputs)
 
 

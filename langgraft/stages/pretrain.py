@@ -17,10 +17,10 @@ from langgraft.store import fingerprint, read_json
 from langgraft.tokenizer.files import load
 from langgraft.tokenizer.prove import check_pin
 from langgraft.training.device import choose_device
-from langgraft.training.guidance import packed_tokens, size_advice
+from langgraft.training.guidance import size_advice
 from langgraft.training.kernels import Kernels, check_kernels
 from langgraft.training.loop import Compute, Settings, old_rows_share, train
-from langgraft.training.mixture import write_mixture
+from langgraft.training.mixture import packed_tokens, write_mixture
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import pack

@@ -19,9 +19,10 @@ from langgraft.progress import Log
 from langgraft.store import lock, read_json, sha256_file, write_json
 from langgraft.tokenizer.files import load, next_id, read_tokenizer
 from langgraft.tokenizer.prove import check_pin
-from langgraft.training.guidance import packed_tokens, size_advice
+from langgraft.training.guidance import size_advice
 from langgraft.training.loop import Compute, Settings
 from langgraft.training.loop import train as loop
+from langgraft.training.mixture import packed_tokens
 from langgraft.training.packing import Packed, pack
 from langgraft.training.replay import generate_replay
 

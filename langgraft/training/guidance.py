@@ -1,16 +1,6 @@
 """What an amount of text is good for, said before it is spent."""
 
-from pathlib import Path
-
-from langgraft.store import read_json
-from langgraft.training.mixture import sources_of
-
 LITTLE, SOME = 100_000, 10_000_000  # tokens
-
-
-def packed_tokens(folder: Path) -> int:
-    """Tokens of a packed folder, or of all sources of a mixture."""
-    return sum(int(read_json(source / "packed.json")["tokens"]) for source in sources_of(folder))
 
 
 def size_advice(tokens: int) -> str | None:

@@ -87,8 +87,7 @@ def open_rows(folder: Path, *, length: int, seed: int) -> Packed | Mixture:
     return kind(folder, length=length, seed=seed)
 
 
-def sources_of(folder: Path) -> list[Path]:
-    """The packed folders of a mixture; of a packed folder, itself."""
-    if not (folder / _FILE).is_file():
-        return [folder]
-    return [folder / part["folder"] for part in read_json(folder / _FILE).values()]
+def packed_tokens(folder: Path) -> int:
+    """Tokens of a packed folder, or of all sources of a mixture."""
+    names = [part["folder"] for part in read_json(folder / _FILE).values()] if (folder / _FILE).is_file() else ["."]
+    return sum(int(read_json(folder / name / "packed.json")["tokens"]) for name in names)
