@@ -10,7 +10,7 @@ _PUBLIC = {
     "extend_model": "langgraft.surgery.extend:extend_model",
     "extend_tokenizer": "langgraft.tokenizer.extend:extend",
     "load_adapter": "langgraft.training.adapter:load_adapter",
-    "train": "langgraft.training.loop:train",
+    "train": "langgraft.training.continual:train",
 }
 __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 

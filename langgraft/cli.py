@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from langgraft import cli_reports, cli_serving
+from langgraft import cli_reports, cli_serving, cli_training
 from langgraft.cli_options import (
     BaseName,
     Corpus,
@@ -51,12 +51,17 @@ def new(
     corpus: Annotated[list[str], typer.Option(help="Text in that language; may be given more than once.")],
     source: Annotated[list[str] | None, typer.Option(help="Source-language text to measure forgetting on.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Recipe file to write.")] = Path("recipe.toml"),
+    preset: Annotated[
+        str, typer.Option(help="proof-of-concept, research or production; chosen by the machine by default.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Write a commented recipe fit to this machine."""
     from langgraft.newrecipe import write_recipe
 
-    summary = write_recipe(base, language, corpus, source or [], out)
+    summary = write_recipe(base, language, corpus, source or [], out, preset=preset)
+    if summary["advice"]:
+        say(f"note: {summary['advice']}")
     say(f"wrote {out}; next: langgraft plan {out}")
     if as_json:
         show_json(summary)
@@ -330,6 +335,7 @@ def export(
 
 cli_reports.add_to(app)
 cli_serving.add_to(app)
+cli_training.add_to(app)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,40 @@ from langgraft.base import check_causal_lm, locate
 from langgraft.corpus.document import Input
 from langgraft.corpus.sources import resolve
 from langgraft.errors import RecipeError
+from langgraft.methods import suggest
 from langgraft.recipe_file import parse_recipe
 from langgraft.store import atomic_write
 from langgraft.text import language as language_of
+from langgraft.training.guidance import size_advice
 
 BYTES_PER_TOKEN = 4.0  # of extended text, near enough to choose a budget
 LAPTOP_TOKENS = 123_000  # about a quarter of an hour for a 135M model on two cores
+EPOCHS = 4  # times that text is read: as good as new text so far, and soon not any more (arXiv 2305.16264)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a run is for: the most tokens it takes on a CPU and on a GPU, what is held out and measured, its gates."""
+
+    cpu_tokens: int
+    gpu_tokens: int
+    held_out: float
+    documents: int
+    source_loss: float
+    to: str
+    quality: bool = False
+
+
+PRESETS = {
+    "proof-of-concept": Preset(LAPTOP_TOKENS, 50_000_000, 0.03, 1000, 0.015, '["hf"]'),
+    "research": Preset(2_000_000_000, 2_000_000_000, 0.03, 2000, 0.015, '["hf"]'),
+    "production": Preset(20_000_000_000, 20_000_000_000, 0.01, 2000, 0.01, '["hf", "gguf"]', quality=True),
+}
+
+QUALITY = """
+[corpus.filters]
+quality = true                  # drop what the quality filters find; see it with `langgraft dropped`
+"""
 
 TEMPLATE = """\
 # Teach {base} {name}. Every field is explained in docs/recipe.md; fields left out keep their defaults.
@@ -33,9 +62,9 @@ source_language = "en"          # the language the base must not forget
 {target}{source}
 [corpus]
 min_characters = 5
-dev = 0.03                      # documents held out for development
-test = 0.03                     # documents held out for the final figures
-
+dev = {held_out}                      # documents held out for development
+test = {held_out}                     # documents held out for the final figures
+{quality}
 [tokenizer]
 new_tokens = {new_tokens}              # {why_tokens}
 
@@ -54,21 +83,23 @@ replay_loss = "{replay_loss}"         # {why_loss}
 replay_ratio = 0.25
 
 [evaluate]
-documents = 1000
+documents = {documents}
 
 [evaluate.gates]
-source_loss = 0.015             # {source_note}
+source_loss = {source_loss}             # {source_note}
 
 [export]
-to = ["hf"]                     # add "gguf" for llama.cpp and Ollama
+to = {to}                     # "hf" a hub folder, "gguf" for llama.cpp and Ollama
 """
 
 
-def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[str], out: Path) -> dict[str, Any]:
-    """Write `out`; returns what was chosen and why.
+def write_recipe(
+    base: str, code: str, corpus: Sequence[str], source: Sequence[str], out: Path, *, preset: str = ""
+) -> dict[str, Any]:
+    """Write `out`; returns what was chosen and why. Without a `preset`, a GPU gets "research", else a quarter of an hour.
 
     Raises:
-        RecipeError: `out` exists already.
+        RecipeError: `out` exists already, or there is no such preset.
         InputError: the base, the language or a file of text is not there.
     """
     if out.exists():
@@ -80,12 +111,16 @@ def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[s
     size = sum(file.stat().st_size for path in [*corpus, *source] for file in resolve(Input(path)))
     text_tokens = int(size / BYTES_PER_TOKEN)
     gpu = _has_gpu()
-    budget = min(4 * text_tokens, 2_000_000_000) if gpu else min(4 * text_tokens, LAPTOP_TOKENS)
+    chosen_preset = preset or ("research" if gpu else "proof-of-concept")
+    if chosen_preset not in PRESETS:
+        raise RecipeError(f"preset `{preset}` is unknown; {suggest(preset, PRESETS)}")
+    wanted = PRESETS[chosen_preset]
+    budget = min(EPOCHS * text_tokens, wanted.gpu_tokens if gpu else wanted.cpu_tokens)
     batch, length = (65_536, 2048) if gpu else (1024, 256)
     tokens = max(-(-budget // batch), 1) * batch
     new_tokens = 2048 if size < 50_000_000 else 8192
     shared = bool(set(known.scripts) & set(language_of("en").scripts))
-    laptop = f"{os.cpu_count()} CPU cores: about a quarter of an hour for 135M parameters"
+    laptop = f"{os.cpu_count()} CPU cores: {_minutes(tokens)} for 135M parameters on two"
     chosen = {
         "base": base,
         "base_json": _quoted(base),
@@ -104,12 +139,24 @@ def write_recipe(base: str, code: str, corpus: Sequence[str], source: Sequence[s
         "why_loss": "both languages share a script" if shared else "match the base's own predictions on it",
         "length": length,
         "batch": batch,
+        "held_out": wanted.held_out,
+        "documents": wanted.documents,
+        "source_loss": wanted.source_loss,
+        "to": wanted.to,
+        "quality": QUALITY if wanted.quality else "",
         "source_note": "largest rise of English bits per byte" if source else "judged once [[corpus.source]] is given",
     }
     text = TEMPLATE.format(**chosen)
     parse_recipe(tomllib.loads(text), where=str(out))
     atomic_write(out, text)
-    return {key: chosen[key] for key in ("base", "code", "new_tokens", "tokens", "length", "batch")}
+    kept = {key: chosen[key] for key in ("base", "code", "new_tokens", "tokens", "length", "batch")}
+    return {**kept, "preset": chosen_preset, "advice": size_advice(text_tokens)}
+
+
+def _minutes(tokens: int) -> str:
+    """How long a 135M model takes for so many tokens on two cores, in words."""
+    minutes = 15 * tokens / LAPTOP_TOKENS
+    return f"about {minutes:.0f} minutes" if minutes < 100 else f"about {minutes / 60:,.0f} hours"
 
 
 def _tables(side: str, paths: Sequence[str]) -> str:

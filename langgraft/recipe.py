@@ -239,6 +239,9 @@ class Pretrain(Section):
     """Peak rate of embedding and head rows the base had; 0 keeps them bit-identical."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decay of matrices; embeddings, norms and biases have none."""
+    optimizer: Literal["adamw", "muon", "adamw_8bit"] = "adamw"
+    """What moves the weights: `adamw`; `muon` for the transformer's matrices, at the same rates; `adamw_8bit`, whose
+    state of those matrices takes a quarter of the memory (bitsandbytes). Rows of tokens learn by AdamW in each."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
     z_loss: float = Field(default=0.0, ge=0)
@@ -388,6 +391,15 @@ class ComputeSection(Section):
     """Processes that clean text; 0 takes all cores."""
     micro_batch_rows: int = Field(default=4, ge=1)
     """Rows per forward pass; a step accumulates as many as it needs."""
+    attention: Literal["auto", "eager", "sdpa", "flex", "flash"] = "auto"
+    """How attention is computed: `auto` is the model's own way on a CPU (sdpa where it has it), and on CUDA `flash`
+    where flash-attn is installed, else `flex`; any of these two is compared with sdpa on packed documents first."""
+    compile: bool = False
+    """Compile the transformer's layers (torch.compile); on a CPU this needs a C++ compiler."""
+    activation_checkpointing: bool = False
+    """Keep one state for each layer and make the others again in the backward pass: less memory, a third more time."""
+    report_to: list[Literal["tensorboard", "trackio", "wandb"]] = Field(default_factory=list)
+    """Trackers that get the figures of every step, beside `metrics.jsonl`; each is a package of its own."""
     checkpoint_every: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)

@@ -32,7 +32,7 @@ FLOORS = (
     ("launch", "launch_slurm"),
     ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options"),
     ("doctor",),
-    ("cli_tokenizer", "cli_serving", "cli_reports"),
+    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training"),
     ("cli",),
     ("__main__",),
 )
@@ -43,6 +43,8 @@ METHOD_TABLES = {
     "langgraft.surgery.init:INITS": {"generator", "donor", "path"},  # the last two: options a user must give
     "langgraft.training.schedule:SCHEDULES": {"warmup", "decay", "minimum"},
     "langgraft.training.modes:MODES": set(),
+    "langgraft.training.optimizers:OPTIMIZERS": {"betas"},
+    "langgraft.training.tracking:TRACKERS": {"name", "settings", "step", "identity"},
     "langgraft.exporting.formats:EXPORTS": set(),
     "langgraft.corpus.readers:READERS": set(),
     "langgraft.tokenizer.methods:METHODS": {"language", "new_tokens", "donor"},

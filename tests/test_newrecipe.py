@@ -51,6 +51,35 @@ def test_the_budget_fits_text_and_machine(
     assert write_recipe(str(pico), "yue", [str(text)], [], tmp_path / "gpu.toml")["batch"] == 65_536
 
 
+@pytest.mark.parametrize("preset", newrecipe.PRESETS)
+def test_every_preset_loads_and_says_what_little_text_is_good_for(
+    preset: str, pico: Path, text: Path, tmp_path: Path
+) -> None:
+    chosen = write_recipe(str(pico), "yue", [str(text)], [], tmp_path / "r.toml", preset=preset)
+    recipe, wanted = load_recipe(tmp_path / "r.toml"), newrecipe.PRESETS[preset]
+    assert recipe.evaluate is not None
+    assert recipe.export is not None
+    assert (recipe.corpus.dev, recipe.evaluate.documents) == (wanted.held_out, wanted.documents)
+    assert recipe.evaluate.gates.source_loss == wanted.source_loss
+    assert recipe.corpus.filters.quality is wanted.quality
+    assert ("gguf" in recipe.export.to) is (preset == "production")
+    assert chosen["preset"] == preset
+    assert "the look of a language" in chosen["advice"]
+
+
+def test_presets_differ_in_what_they_spend(pico: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.txt"
+    large.write_bytes(b"x" * 4_000_000)
+    spent = [
+        write_recipe(str(pico), "yue", [str(large)], [], tmp_path / f"{name}.toml", preset=name)["tokens"]
+        for name in newrecipe.PRESETS
+    ]
+    assert spent[0] < spent[1] == spent[2] == 4 * 1_000_000 // 1024 * 1024 + 1024
+    assert "8 hours" in (tmp_path / "research.toml").read_text(encoding="utf-8")
+    with pytest.raises(RecipeError, match="preset `reserch` is unknown; did you mean `research`"):
+        write_recipe(str(pico), "yue", [str(large)], [], tmp_path / "r.toml", preset="reserch")
+
+
 @pytest.mark.parametrize("code", sorted(languages()))
 def test_every_language_gives_a_valid_name(code: str) -> None:
     assert slug(languages()[code].name) != "run"

@@ -138,6 +138,10 @@ OTHER_COMPUTE = {
     "micro_batch_rows": 1,
     "checkpoint_every": 7,
     "keep_checkpoints": 5,
+    "attention": "eager",
+    "compile": "true",
+    "activation_checkpointing": "true",
+    "report_to": '["tensorboard"]',
 }
 
 

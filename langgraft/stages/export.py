@@ -133,9 +133,7 @@ def _on_the_base(model: Path, adapter: Path, lines: list[str], inputs: Inputs) -
     }
 
 
-def _gguf(
-    model: Path, out: Path, lines: list[str], section: Export, inputs: Inputs, summary: dict[str, Any]
-) -> None:
+def _gguf(model: Path, out: Path, lines: list[str], section: Export, inputs: Inputs, summary: dict[str, Any]) -> None:
     """Write the GGUF files; token parity and divergence of each in a real llama.cpp become gates and a table."""
     accept, threads = section.accept_mismatch, inputs.compute.threads or None
     made = export_gguf(model, out / "gguf", quant=tuple(section.quant), accept_mismatch=accept, name=inputs.name)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,22 @@ from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
 from langgraft.methods import suggest
-from langgraft.recipe import Mixture, Pretrain, Recipe
+from langgraft.recipe import ComputeSection, Mixture, Pretrain, Recipe
 from langgraft.recipe_file import non_default
 from langgraft.runs import MARKER, Inputs
 from langgraft.store import fingerprint, read_json
 from langgraft.tokenizer.files import load
 from langgraft.tokenizer.prove import check_pin
 from langgraft.training.device import choose_device
+from langgraft.training.guidance import size_advice
+from langgraft.training.kernels import Kernels, check_kernels
 from langgraft.training.loop import Compute, Settings, old_rows_share, train
-from langgraft.training.mixture import write_mixture
+from langgraft.training.mixture import packed_tokens, write_mixture
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
+from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import pack
 from langgraft.training.replay import generate_replay
+from langgraft.training.tracking import check_trackers
 
 
 def check(section: Pretrain, recipe: Recipe) -> None:
@@ -35,7 +40,11 @@ def check(section: Pretrain, recipe: Recipe) -> None:
     spans(settings.phases, settings.steps)
     check_phases(settings.phases, settings.lora)
     _check_mixture(section.mixture)
-    check_quantization(settings.lora, choose_device(recipe.compute.device))
+    device = choose_device(recipe.compute.device)
+    check_quantization(settings.lora, device)
+    check_optimizer(settings.optimizer, device)
+    check_kernels(_kernels(recipe.compute), device)
+    check_trackers(recipe.compute.report_to)
     _check_modes(section, recipe)
     if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
         raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
@@ -80,6 +89,8 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
     check_pin(model)
     settings = _settings(section)
     target, mixture = _target(section, settings, inputs, out / "packed" / "target", model)
+    if advice := size_advice(packed_tokens(target)):
+        inputs.log.say(f"pretrain: {advice}")
     distill = section.replay_loss == "distill" and settings.replay_ratio > 0
     # A teacher knows only the base's ids, so replay for it is cut by the base's tokenizer.
     reader = inputs.base() if distill else model
@@ -101,10 +112,16 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
             checkpoint_every=inputs.compute.checkpoint_every,
             keep_checkpoints=inputs.compute.keep_checkpoints,
             async_checkpoints=inputs.compute.async_checkpoints,
+            report_to=tuple(inputs.compute.report_to),
+            **asdict(_kernels(inputs.compute)),
         ),
         log=inputs.log,
     )
     return summary | ({"mixture": mixture} if mixture else {})
+
+
+def _kernels(compute: ComputeSection) -> Kernels:
+    return Kernels(compute.attention, compute.compile, compute.activation_checkpointing)
 
 
 def _settings(section: Pretrain) -> Settings:
@@ -132,6 +149,7 @@ def _settings(section: Pretrain) -> Settings:
         lora=lora_of(section),
         z_loss=section.z_loss,
         ema_decay=section.ema_decay,
+        optimizer=section.optimizer,
     )
 
 

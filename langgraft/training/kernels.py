@@ -81,7 +81,9 @@ def prepare(model: Any, kernels: Kernels, dtype: torch.dtype, log: Log) -> None:
     else:
         _set_attention(model, kernels.attention, dtype)
     if kernels.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Its name since transformers 5.2x, and the one it had before.
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
     if kernels.compile:
         # Layer by layer: they share their code, so one compilation serves all of them, and models start in seconds.
         for layer in decoder_layers(model)[1]:

@@ -85,3 +85,9 @@ def open_rows(folder: Path, *, length: int, seed: int) -> Packed | Mixture:
     """The rows of a packed folder, or of a mixture."""
     kind = Mixture if (folder / _FILE).is_file() else Packed
     return kind(folder, length=length, seed=seed)
+
+
+def packed_tokens(folder: Path) -> int:
+    """Tokens of a packed folder, or of all sources of a mixture."""
+    names = [part["folder"] for part in read_json(folder / _FILE).values()] if (folder / _FILE).is_file() else ["."]
+    return sum(int(read_json(folder / name / "packed.json")["tokens"]) for name in names)

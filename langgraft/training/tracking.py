@@ -157,7 +157,7 @@ def trackio(folder: Path, *, name: str, settings: Mapping[str, Any], step: int, 
 
         def close(self) -> None:
             with contextlib.redirect_stdout(sys.stderr):
-                run.finish()
+                package.finish()  # not the run's own: the package would end it once more, on stdout
 
     return Run()
 

@@ -35,6 +35,7 @@ def test_budget_is_rounded_up_to_whole_steps() -> None:
         ("seed", 7),
         ("z_loss", 0.7),
         ("ema_decay", 0.7),
+        ("optimizer", "muon"),
     ],
 )
 def test_fields_reach_the_loop(field: str, value: object) -> None:

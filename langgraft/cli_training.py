@@ -1,0 +1,80 @@
+"""The command that trains one model on some text, outside any recipe."""
+
+from typing import Annotated
+
+import typer
+
+from langgraft.cli_options import Json, Language, Out, SourceLanguage, say, show_json
+
+
+def train(
+    model: Annotated[str, typer.Option(help="Model to train: folder, hub id, .gguf file or package:NAME.")],
+    corpus: Annotated[list[str], typer.Option(help="Text in the language to teach; may be given more than once.")],
+    out: Out,
+    replay: Annotated[
+        list[str] | None,
+        typer.Option(help="Text of the source language to read beside it, or `self`: written by the base."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="What the model was extended from; tells new rows from old, and teaches replay.")
+    ] = None,
+    language: Language = "und",
+    source_language: SourceLanguage = "en",
+    tokens: Annotated[int | None, typer.Option(min=1, help="Budget, replay included; default: the text once.")] = None,
+    mode: Annotated[str, typer.Option(help="What learns: full, lora, embeddings or new_rows.")] = "full",
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of the transformer.")] = 2e-4,
+    new_rows_learning_rate: Annotated[float, typer.Option(min=0, help="Of rows of new tokens.")] = 1e-3,
+    old_rows_learning_rate: Annotated[float, typer.Option(min=0, help="Of rows that the base had.")] = 2e-4,
+    optimizer: Annotated[str, typer.Option(help="adamw, muon or adamw_8bit.")] = "adamw",
+    schedule: Annotated[str, typer.Option(help="wsd or cosine.")] = "wsd",
+    sequence_length: Annotated[int, typer.Option(min=16, help="Tokens of a packed row.")] = 512,
+    batch_tokens: Annotated[int, typer.Option(min=16, help="Tokens of a step.")] = 8192,
+    replay_ratio: Annotated[float, typer.Option(min=0, max=0.99, help="Share of the tokens that is replay.")] = 0.25,
+    replay_loss: Annotated[str, typer.Option(help="distill: match the base on replay; text: predict it.")] = "distill",
+    seed: Annotated[int, typer.Option(help="Of the order of the text.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.")] = 0,
+    micro_batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a forward pass.")] = 4,
+    attention: Annotated[str, typer.Option(help="auto, eager, sdpa, flex or flash.")] = "auto",
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the layers.")] = False,
+    activation_checkpointing: Annotated[
+        bool, typer.Option("--activation-checkpointing", help="Less memory, more time.")
+    ] = False,
+    report_to: Annotated[list[str] | None, typer.Option(help="tensorboard, trackio or wandb.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Train a model on text, with replay; the same command goes on after an interruption."""
+    from langgraft.errors import RecipeError
+
+    if batch_tokens % sequence_length:
+        raise RecipeError(
+            f"--batch-tokens ({batch_tokens}) must be a multiple of --sequence-length ({sequence_length})"
+        )
+    from langgraft.training.continual import train as run
+    from langgraft.training.loop import Compute, Settings
+    from langgraft.training.modes import Phase
+
+    settings = Settings(
+        steps=1, length=sequence_length, batch_rows=batch_tokens // sequence_length, learning_rate=learning_rate,
+        new_rows_learning_rate=new_rows_learning_rate, old_rows_learning_rate=old_rows_learning_rate,
+        schedule=schedule, replay_ratio=replay_ratio, seed=seed, phases=(Phase(mode),), optimizer=optimizer,
+    )  # fmt: skip
+    compute = Compute(
+        device=device, dtype=dtype, threads=threads, micro_rows=micro_batch_rows, checkpoint_every=checkpoint_every,
+        attention=attention, compile=compile_, activation_checkpointing=activation_checkpointing,
+        report_to=tuple(report_to or ()),
+    )  # fmt: skip
+    done = run(
+        model, out, corpus=corpus, language=language, base=base, replay=replay or (), source_language=source_language,
+        replay_loss=replay_loss, tokens=tokens, settings=settings, compute=compute,
+    )  # fmt: skip
+    say(f"wrote {done.model}")
+    if as_json:
+        show_json(done.as_dict())
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(train)

@@ -1,0 +1,221 @@
+"""Continual pretraining of one model folder on some text: what `langgraft train` and `langgraft.train` do.
+
+The folder that is written holds `model/`, `metrics.jsonl`, `adapter/` where one can hold what was learned,
+`checkpoints/` and `packed/` to go on from, and `train.json`: what was asked, and the summary once it is done.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from langgraft.base import embedding_rows, identity, locate, materialise, separator_id
+from langgraft.corpus.document import Input
+from langgraft.corpus.sources import resolve
+from langgraft.corpus.stream import stream
+from langgraft.errors import ModelError, RecipeError, TrainingError
+from langgraft.progress import Log
+from langgraft.store import lock, read_json, sha256_file, write_json
+from langgraft.tokenizer.files import load, next_id, read_tokenizer
+from langgraft.tokenizer.prove import check_pin
+from langgraft.training.guidance import size_advice
+from langgraft.training.loop import Compute, Settings
+from langgraft.training.loop import train as loop
+from langgraft.training.mixture import packed_tokens
+from langgraft.training.packing import Packed, pack
+from langgraft.training.replay import generate_replay
+
+SELF = "self"
+ASKED = "train.json"
+LOSSES = ("distill", "text")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model in `folder/model`; `facts` as the pretrain stage has them: steps, tokens, loss, speed."""
+
+    folder: Path
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path:
+        """The hub folder."""
+        return self.folder / "model"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"folder": str(self.folder), "model": str(self.model), **self.facts}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one call asks for; `reference` writes replay and is the teacher: the base, or the model as it starts."""
+
+    model: Path
+    reference: Path
+    old_rows: int
+    corpus: tuple[str, ...]
+    language: str
+    replay: tuple[str, ...]
+    source_language: str
+    replay_loss: str
+    tokens: int | None
+
+
+def train(
+    model: str | Path,
+    out: str | Path,
+    *,
+    corpus: Sequence[str],
+    language: str = "und",
+    base: str | Path | None = None,
+    replay: Sequence[str] = (),
+    source_language: str = "en",
+    replay_loss: str = "distill",
+    tokens: int | None = None,
+    settings: Settings | None = None,
+    compute: Compute | None = None,
+    log: Log | None = None,
+) -> Trained:
+    """Train `model` on the text in `corpus` and write the folder `out`; the same call goes on after an interruption.
+
+    Args:
+        model: a model folder, `.gguf` file, `package:NAME` or hub id; usually one that `extend_model` wrote.
+        out: folder to write.
+        corpus: text in the language to teach: files, folders, globs, `package:...`, `hub:...`.
+        language, source_language: codes of the two languages.
+        base: what `model` was extended from. Its ids are the old rows, which learn at their own rate, and it is the
+            teacher of replay. Without it every row counts as old, and the teacher is `model` as it starts.
+        replay: text in the source language, as `corpus`; or ("self",): text that the base writes. None without.
+        replay_loss: "distill" matches the teacher's predictions on replay, "text" predicts it.
+        tokens: budget, replay included; as much as reads the corpus once when None.
+        settings: rates, modes, schedule; its `steps` come from `tokens`. `replay_ratio` holds where there is replay.
+        compute: how and where.
+
+    Raises:
+        RecipeError: options do not fit together, or something else lies in `out`.
+        TrainingError: `out` belongs to a training of other options, model or text, or training cannot go on.
+        CorpusError, ModelError: text or model cannot be used.
+        Interrupted: a signal came; a checkpoint was written.
+    """
+    out, log = Path(out), log or Log()
+    _check(out, corpus, replay, replay_loss)
+    with lock(out, what="this training"):
+        folder = materialise(locate(str(model)), out / "start")
+        check_pin(folder)
+        reference = materialise(locate(str(base)), out / "base") if base else folder
+        old = _old_rows(folder, reference) if base else embedding_rows(folder)
+        job = _Job(folder, reference, old, tuple(corpus), language, tuple(replay), source_language, replay_loss, tokens)
+        wanted = replace(settings or Settings(steps=1), steps=1)
+        wanted = wanted if replay else replace(wanted, replay_ratio=0.0)
+        asked = _asked(job, wanted, str(model), str(base or ""))
+        if (done := _earlier(out, asked)) is not None:
+            log.say(f"train: {out} is done already")
+            return Trained(out, done)
+        facts = _train(job, out, wanted, compute or Compute(), log, str(base or ""))
+        write_json(out / ASKED, {"asked": asked, "summary": facts})
+    return Trained(out, facts)
+
+
+def _check(out: Path, corpus: Sequence[str], replay: Sequence[str], replay_loss: str) -> None:
+    if not corpus:
+        raise RecipeError("train needs text: give --corpus PATH")
+    if SELF in replay and len(replay) > 1:
+        raise RecipeError("--replay is either self or paths of text, not both")
+    if replay_loss not in LOSSES:
+        raise RecipeError(f"--replay-loss {replay_loss} is unknown; choose {' or '.join(LOSSES)}")
+    there = {path.name for path in out.iterdir() if path.name[0] != "."} if out.is_dir() else set()
+    if out.is_file() or (there - {"start", "base"} and ASKED not in there):
+        raise RecipeError(f"{out} holds something else; choose another folder with -o")
+
+
+def _old_rows(model: Path, base: Path) -> int:
+    """How many ids the base has.
+
+    Raises:
+        ModelError: the model has fewer rows than that, so it was not extended from this base.
+    """
+    first = next_id(read_tokenizer(base), read_json(base / "config.json"))
+    if embedding_rows(model) < first:
+        raise ModelError(f"{model} has {embedding_rows(model):,} rows, and the base {first:,} ids; name its own base")
+    return first
+
+
+def _asked(job: _Job, settings: Settings, model: str, base: str) -> dict[str, Any]:
+    """What decides the result: options, and the content of model and text."""
+    texts = [path for path in (*job.corpus, *job.replay) if path != SELF]
+    files = {path: [sha256_file(file) for file in resolve(Input(path))] for path in texts}
+    facts = {name: value for name, value in asdict(job).items() if name not in ("model", "reference")}
+    names = {"model": identity(locate(model)), "base": identity(locate(base)) if base else {}}
+    asked = {**facts, **asdict(settings), **names, "text": files}
+    return dict(json.loads(json.dumps(asked)))
+
+
+def _earlier(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of a training that is done; None where one begins or goes on.
+
+    Raises:
+        TrainingError: what lies there was made from something else.
+    """
+    file = out / ASKED
+    if not file.is_file():
+        write_json(file, {"asked": asked})
+        return None
+    found = read_json(file)
+    changed = sorted(name for name in asked if found["asked"].get(name) != asked[name])
+    if changed:
+        raise TrainingError(
+            f"{out} belongs to a training with other settings ({', '.join(changed)} changed); use those, "
+            "choose another folder with -o, or delete this one"
+        )
+    summary: dict[str, Any] | None = found.get("summary")
+    return summary if summary and (out / "model").is_dir() else None
+
+
+def _train(job: _Job, out: Path, settings: Settings, compute: Compute, log: Log, base: str) -> dict[str, Any]:
+    target = _packed(out / "packed" / "target", job.model, job.corpus, job.language)
+    size = packed_tokens(target)
+    if advice := size_advice(size):
+        log.say(f"train: {advice}")
+    step = settings.batch_rows * settings.length
+    budget = job.tokens or round(Packed(target, length=settings.length, seed=0).places / (1 - settings.replay_ratio))
+    settings = replace(settings, steps=max(-(-budget // step), 1))
+    log.say(
+        f"train: {settings.steps:,} steps of {step:,} tokens ({settings.batch_rows} rows of {settings.length}), "
+        f"{settings.replay_ratio:.0%} of them replay; the text holds {size:,}"
+    )
+    distill = bool(job.replay) and job.replay_loss == "distill"
+    reader = job.reference if distill else job.model
+    facts = loop(
+        job.model,
+        out,
+        target=target,
+        replay=_replay(job, out, settings, compute, reader, log) if job.replay else None,
+        old_rows=job.old_rows,
+        settings=settings,
+        teacher=job.reference if distill else None,
+        base=base,
+        compute=compute,
+        log=log,
+    )
+    return {**facts, "corpus_tokens": size}
+
+
+def _packed(folder: Path, reader: Path, paths: Sequence[str], code: str) -> Path:
+    if not (folder / "packed.json").is_file():
+        pack(load(reader), stream(paths, code), folder, separator=separator_id(reader))
+    return folder
+
+
+def _replay(job: _Job, out: Path, settings: Settings, compute: Compute, reader: Path, log: Log) -> Path:
+    """Packed replay, cut by the tokenizer of `reader`: text that is there, or that the reference writes first."""
+    folder = out / "packed" / "replay"
+    if job.replay != (SELF,):
+        return _packed(folder, reader, job.replay, job.source_language)
+    tokens = int(settings.steps * settings.batch_rows * settings.length * settings.replay_ratio)
+    written = generate_replay(
+        job.reference, out / "replay", tokens=tokens, length=settings.length, seed=settings.seed,
+        device=compute.device, threads=compute.threads, log=log,
+    )  # fmt: skip
+    return _packed(folder, reader, [str(written)], job.source_language)

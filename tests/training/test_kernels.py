@@ -1,0 +1,160 @@
+"""Ways of computing the transformer give the same loss and gradients, or are refused."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from quick import ONE_THREAD, QUICK
+from torch import Tensor
+
+from langgraft.errors import RecipeError, TrainingError
+from langgraft.progress import Log
+from langgraft.training import kernels as own
+from langgraft.training.device import load_model
+from langgraft.training.kernels import Kernels, check_kernels, flat_rows, packed_states, prepare
+from langgraft.training.loop import train
+from langgraft.training.loss import loss_function
+
+CPU = torch.device("cpu")
+FLOAT = torch.float32
+
+
+def loss_and_gradients(folder: Path, kernels: Kernels) -> tuple[float, dict[str, Tensor]]:
+    """Of two packed rows of two documents each."""
+    model = load_model(folder, CPU)
+    prepare(model, kernels, FLOAT, Log(quiet=True))
+    model.train()
+    torch.manual_seed(0)
+    ids = torch.randint(0, 380, (2, 48))
+    positions = torch.cat([torch.arange(31), torch.arange(17)]).repeat(2, 1)
+    loss = loss_function(model)(ids, positions, ids.roll(-1, 1)) / ids.numel()
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.fixture(scope="module")
+def plain(pico: Path) -> tuple[float, dict[str, Tensor]]:
+    return loss_and_gradients(pico, Kernels())
+
+
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        Kernels("eager"),
+        Kernels("sdpa"),
+        Kernels(activation_checkpointing=True),
+        pytest.param(Kernels(compile=True), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_loss_and_gradients_are_the_same(kernels: Kernels, pico: Path, plain: tuple[float, dict[str, Tensor]]) -> None:
+    try:
+        check_kernels(kernels, CPU)
+    except RecipeError as error:
+        pytest.skip(str(error))
+    loss, gradients = loss_and_gradients(pico, kernels)
+    assert loss == pytest.approx(plain[0], abs=1e-5)
+    assert gradients.keys() == plain[1].keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, plain[1][name], rtol=1e-5, atol=1e-5)
+
+
+def keeps_little(model: torch.nn.Module) -> bool:
+    """Whether every decoder layer makes its activations again."""
+    return all(getattr(m, "gradient_checkpointing", False) for m in model.model.layers)  # type: ignore[union-attr]
+
+
+def test_the_model_in_training_is_the_one_that_was_prepared(
+    pico: Path, target: Path, replay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, bool]] = []
+    compute = replace(ONE_THREAD, attention="eager", activation_checkpointing=True)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: seen.append((type(self).__name__, True)))
+
+    def look(_: int, model: object) -> None:
+        seen.append((model.config._attn_implementation, keeps_little(model)))  # type: ignore[attr-defined]
+
+    train(pico, tmp_path, target=target, replay=replay, old_rows=300, settings=replace(QUICK, steps=1),
+          compute=replace(compute, compile=True), log=Log(quiet=True), after_step=look)  # fmt: skip
+    assert seen == [("LlamaDecoderLayer", True)] * 2 + [("eager", True)]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "sentence"),
+    [
+        (Kernels("flex"), r'compute\.attention = "flex" needs a CUDA device, and this run is on cpu: .* use "sdpa"'),
+        (Kernels("flash"), r'compute\.attention = "flash" needs a CUDA device'),
+        (Kernels("sdap"), r"compute\.attention `sdap` is unknown; did you mean `sdpa`\?"),
+    ],
+)
+def test_what_needs_a_gpu_is_refused_without(kernels: Kernels, sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        check_kernels(kernels, CPU)
+
+
+def test_missing_parts_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(RecipeError, match=r"needs the package flash-attn, .* or use \"flex\""):
+        check_kernels(Kernels("flash"), torch.device("cuda"))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(RecipeError, match=r"compute\.compile needs a C\+\+ compiler .* neither g\+\+ nor clang\+\+"):
+        check_kernels(Kernels(compile=True), CPU)
+    monkeypatch.setattr(shutil, "which", lambda name: "/somewhere" if name == "mine" else None)
+    monkeypatch.setenv("CXX", "mine")
+    check_kernels(Kernels(compile=True), CPU)
+
+
+def leaking(_: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, *__: object, **___: object) -> object:
+    """Causal attention that forgets where documents end."""
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def test_attention_that_mixes_documents_is_found_and_not_used(pico: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register("leaking", leaking)
+    AttentionMaskInterface.register("leaking", sdpa_mask)
+    monkeypatch.setitem(own.ATTENTION, "leaking", "leaking")
+    model = load_model(pico, CPU)
+    before = packed_states(model, FLOAT)
+    with pytest.raises(TrainingError, match=r'"leaking" gives other states than sdpa .* so it would learn across'):
+        prepare(model, Kernels("leaking"), FLOAT, Log(quiet=True))
+    assert torch.equal(packed_states(model, FLOAT), before)
+
+
+def test_auto_on_a_gpu_falls_back_and_says_so(pico: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, log = load_model(pico, CPU), Log(tmp_path / "log", quiet=True)
+    monkeypatch.setitem(own.ATTENTION, "flex", "eager")  # stands for an attention that agrees with sdpa
+    own._fastest(model, FLOAT, log)
+    assert model.config._attn_implementation == "eager"
+    model.set_attn_implementation("sdpa")
+    monkeypatch.setitem(own.ATTENTION, "flex", "flash_attention_2")  # whose package is not there
+    own._fastest(model, FLOAT, log)
+    assert model.config._attn_implementation == "sdpa"
+    said = [line.split("  ", 1)[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert said[0] == "attention: flex"
+    assert said[1].startswith("attention: flex cannot be used here (")
+    assert said[1].endswith("); sdpa instead")
+
+
+def test_rows_follow_one_another_for_flash_alone(pico: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(pico, CPU)
+    assert not flat_rows(model)
+    monkeypatch.setattr(model.config, "_attn_implementation_internal", "flash_attention_2")
+    assert flat_rows(model)
+
+
+def test_rows_in_one_long_row_give_the_same_loss(pico: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(pico, CPU)
+    loss = loss_function(model)
+    ids = torch.arange(96).view(2, 48)
+    positions = torch.arange(48).repeat(2, 1)
+    wanted = loss(ids, positions, ids.roll(-1, 1)).item()
+    monkeypatch.setattr("langgraft.training.loss.flat_rows", lambda _: True)
+    assert loss(ids, positions, ids.roll(-1, 1)).item() == pytest.approx(wanted, abs=1e-3)
