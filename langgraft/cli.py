@@ -5,6 +5,7 @@ Every command prints for people on stderr and, with `--json`, a summary for prog
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -97,6 +98,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run what is stale, in order; the same command goes on after an interruption."""
+    # Slurm's warning before a time limit ends any stage as Ctrl-C does; training first saves what it has.
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
     from langgraft.pipeline import check_gates
     from langgraft.pipeline import run as run_pipeline
     from langgraft.recipe_file import load_recipe
@@ -105,6 +108,31 @@ def run(
     if as_json:
         show_json(report)
     check_gates(report)
+
+
+@app.command()
+def launch(
+    recipe: RecipePath,
+    on: Annotated[str, typer.Option(help="slurm or torchrun.")],
+    overrides: Overrides = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the scripts, and start nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run what is stale on a cluster, or by several processes: one script for each stage, in its folder."""
+    from langgraft.launch import launch as start
+
+    launched = start(recipe, runs, on=on, overrides=overrides, dry_run=dry_run)
+    for script in launched.scripts:
+        say(f"{script.stage:<10} {f'job {script.job}' if script.job else 'written'}  {script.path}")
+    if not launched.scripts:
+        say("every stage is done; nothing to start")
+    elif any(script.job for script in launched.scripts):
+        say(f"watch them with: squeue --me; langgraft status {runs}")
+    if as_json:
+        show_json(launched.as_dict())
+    if launched.code:
+        raise typer.Exit(launched.code)
 
 
 @app.command()

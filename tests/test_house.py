@@ -42,6 +42,7 @@ METHOD_TABLES = {
     "langgraft.training.schedule:SCHEDULES": {"warmup", "decay", "minimum"},
     "langgraft.training.modes:MODES": set(),
     "langgraft.exporting.formats:EXPORTS": set(),
+    "langgraft.launch:LAUNCHERS": set(),
     "langgraft.corpus.readers:READERS": set(),
     "langgraft.tokenizer.methods:METHODS": {"language", "new_tokens", "donor"},
 }
