@@ -30,7 +30,7 @@ from langgraft.cli_options import (
     show_json,
 )
 from langgraft.cli_tokenizer import tokenizer_app
-from langgraft.errors import LanggraftError
+from langgraft.errors import InputError, LanggraftError
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
@@ -94,6 +94,7 @@ def run(
     overrides: Overrides = [],  # noqa: B006
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
     only: Annotated[str | None, typer.Option(help="Run only this stage.")] = None,
+    part: Annotated[str, typer.Option(help="With --only corpus: clean only this part of the text, as 3/16.")] = "",
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -104,6 +105,16 @@ def run(
     from langgraft.pipeline import run as run_pipeline
     from langgraft.recipe_file import load_recipe
 
+    if part:
+        from langgraft.corpus.part import Part
+        from langgraft.parts import run_part
+
+        if only != "corpus":
+            raise InputError("--part is for the corpus: give --only corpus with it")
+        done = run_part(load_recipe(recipe, overrides), runs, Part.parse(part))
+        if as_json:
+            show_json(done)
+        return
     report = run_pipeline(load_recipe(recipe, overrides), runs, until=until, only=only)
     if as_json:
         show_json(report)
@@ -201,6 +212,7 @@ def corpus(
     """Read, clean, deduplicate and split text."""
     from langgraft.commands import corpus_command, free, reader_options
     from langgraft.corpus.document import Input
+    from langgraft.corpus.part import cores
 
     free(out)
     options = reader_options(option or [])
@@ -217,7 +229,7 @@ def corpus(
         test=test,
         near_duplicates=near_duplicates,
         decontaminate=against or [],
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or cores(),
         mixed=mixed,
         langid_model=langid_model,
         extra_rules=extra_rule or [],

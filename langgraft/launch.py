@@ -208,5 +208,3 @@ def write_script(path: Path, text: str) -> None:
     """Write a script that people may start by its name."""
     atomic_write(path, text)
     path.chmod(0o755)
-
-

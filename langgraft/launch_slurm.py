@@ -109,7 +109,7 @@ def _resumed(step: str) -> list[str]:
         f"# {SAVING} seconds before its time limit the job is told: the stage saves what it has and leaves, and the",
         "# job goes back into the queue under the same number, to go on from there.",
         "stopped=",
-        'trap \'stopped=1; scancel --signal=USR1 "$SLURM_JOB_ID"\' USR1',
+        "trap 'stopped=1; scancel --signal=USR1 \"$SLURM_JOB_ID\"' USR1",
         f"{step} &",
         "step=$!",
         'wait "$step"; code=$?',
@@ -201,9 +201,7 @@ def _submit(path: Path, waits: Sequence[str]) -> str:
         InputError: sbatch refuses it.
     """
     dependency = [f"--dependency={','.join(waits)}"] if waits else []
-    done = subprocess.run(
-        ["sbatch", "--parsable", *dependency, str(path)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["sbatch", "--parsable", *dependency, str(path)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InputError(f"sbatch refuses {path}: {' '.join(done.stderr.split())}; nothing was submitted")
     return done.stdout.strip().partition(";")[0]  # with several clusters, the cluster's name follows

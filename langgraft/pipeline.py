@@ -332,7 +332,7 @@ def run(
         log = log or Log(root / "log.txt")
         _sweep(root)
         planned = plan(recipe, runs)
-        base = _LazyBase(locate(recipe.model.base, recipe.model.revision), _base_hash(planned), root / "cache", log)
+        base = LazyBase(locate(recipe.model.base, recipe.model.revision), base_hash(planned), root / "cache", log)
         for item in planned:
             if only is None or item.stage.name == only:
                 _run_stage(item, planned, recipe, base, root, log)
@@ -411,7 +411,7 @@ def _clear(folder: Path) -> None:
 
 
 def _run_stage(
-    item: Planned, planned: Sequence[Planned], recipe: Recipe, base: "_LazyBase", root: Path, log: Log
+    item: Planned, planned: Sequence[Planned], recipe: Recipe, base: "LazyBase", root: Path, log: Log
 ) -> None:
     name = item.stage.name
     if (item.folder / MARKER).is_file():
@@ -446,14 +446,14 @@ def _run_stage(
     log.say(f"{name}: finished in {clock(seconds)}")
 
 
-def _base_hash(planned: Sequence[Planned]) -> str:
+def base_hash(planned: Sequence[Planned]) -> str:
     """Stands for the base's content in names of cache folders; hashed once, by the plan."""
     return next(
         (fingerprint(p.record["inputs"]["model.base"])[:8] for p in planned if "model.base" in p.record["inputs"]), ""
     )
 
 
-class _LazyBase:
+class LazyBase:
     """The base as a hub folder, made on first use and kept in the run's cache."""
 
     def __init__(self, base: Base, key: str, cache: Path, log: Log) -> None:

@@ -28,7 +28,7 @@ FLOORS = (
     ("recipe", "recipe_file"),
     ("runs",),
     ("stages", "summary"),
-    ("pipeline",),
+    ("pipeline", "parts"),
     ("launch", "launch_slurm"),
     ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options", "cli_tokenizer", "cli_serving"),
     ("cli",),

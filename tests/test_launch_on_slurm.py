@@ -21,7 +21,9 @@ def slurm() -> Iterator[Cluster]:
         yield started
 
 
-def test_a_requeued_run_ends_with_the_same_bits(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requeued_run_ends_with_the_same_bits(
+    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {**slurm.environment, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
     recipe = pico_recipe(tmp_path / "recipe", pico_writer(tmp_path / "base"), steps=400)
