@@ -5,6 +5,7 @@ Every command prints for people on stderr and, with `--json`, a summary for prog
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +30,7 @@ from langgraft.cli_options import (
     show_json,
 )
 from langgraft.cli_tokenizer import tokenizer_app
-from langgraft.errors import LanggraftError, RecipeError
+from langgraft.errors import InputError, LanggraftError, RecipeError
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
@@ -98,18 +99,56 @@ def run(
     overrides: Overrides = [],  # noqa: B006
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
     only: Annotated[str | None, typer.Option(help="Run only this stage.")] = None,
+    part: Annotated[str, typer.Option(help="With --only corpus: clean only this part of the text, as 3/16.")] = "",
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
     """Run what is stale, in order; the same command goes on after an interruption."""
+    # Slurm's warning before a time limit ends any stage as Ctrl-C does; training first saves what it has.
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
     from langgraft.pipeline import check_gates
     from langgraft.pipeline import run as run_pipeline
     from langgraft.recipe_file import load_recipe
 
+    if part:
+        from langgraft.corpus.part import Part
+        from langgraft.parts import run_part
+
+        if only != "corpus":
+            raise InputError("--part is for the corpus: give --only corpus with it")
+        done = run_part(load_recipe(recipe, overrides), runs, Part.parse(part))
+        if as_json:
+            show_json(done)
+        return
     report = run_pipeline(load_recipe(recipe, overrides), runs, until=until, only=only)
     if as_json:
         show_json(report)
     check_gates(report)
+
+
+@app.command()
+def launch(
+    recipe: RecipePath,
+    on: Annotated[str, typer.Option(help="slurm or torchrun.")],
+    overrides: Overrides = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the scripts, and start nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run what is stale on a cluster, or by several processes: one script for each stage, in its folder."""
+    from langgraft.launch import launch as start
+
+    launched = start(recipe, runs, on=on, overrides=overrides, dry_run=dry_run)
+    for script in launched.scripts:
+        say(f"{script.stage:<10} {f'job {script.job}' if script.job else 'written'}  {script.path}")
+    if not launched.scripts:
+        say("every stage is done; nothing to start")
+    elif any(script.job for script in launched.scripts):
+        say(f"watch them with: squeue --me; langgraft status {runs}")
+    if as_json:
+        show_json(launched.as_dict())
+    if launched.code:
+        raise typer.Exit(launched.code)
 
 
 @app.command()
@@ -158,6 +197,7 @@ def corpus(
     """Read, clean, deduplicate and split text."""
     from langgraft.commands import corpus_command, free, reader_options
     from langgraft.corpus.document import Input
+    from langgraft.corpus.part import cores
 
     free(out)
     options = zip(inputs, reader_options(option or [], inputs), strict=True)
@@ -174,7 +214,7 @@ def corpus(
         test=test,
         near_duplicates=near_duplicates,
         decontaminate=against or [],
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or cores(),
         mixed=mixed,
         langid_model=langid_model,
         extra_rules=extra_rule or [],

@@ -25,7 +25,7 @@ from langgraft.errors import GateError, ModelError, RecipeError
 from langgraft.progress import Log, clock
 from langgraft.recipe import Filters, Pretrain, Recipe, Section, Surgery
 from langgraft.recipe_file import non_default
-from langgraft.runs import MARKER, Inputs, as_input, versions
+from langgraft.runs import LAUNCH, MARKER, Inputs, as_input, begun, versions
 from langgraft.store import (
     TEMPORARY,
     atomic_write,
@@ -133,11 +133,10 @@ def _state(
 ) -> tuple[Literal["done", "run", "resume"], str]:
     if (folder / MARKER).is_file():
         return "done", ""
-    started = folder.is_dir() and stage.resumable
     earlier = _newest(root, stage.name)
-    if started:
-        return "resume", "did not finish; goes on where it stopped"
-    if folder.is_dir():
+    if begun(folder):
+        if stage.resumable:
+            return "resume", "did not finish; goes on where it stopped"
         return "run", "did not finish; starts again"
     if earlier is None:
         return "run", "never ran"
@@ -335,12 +334,12 @@ def run(
     from langgraft.summary import collect
 
     root = run_folder(recipe, runs)
-    _check(recipe, plan(recipe, runs), until, only)  # bad input is reported before anything is written
+    check(recipe, plan(recipe, runs), until, only)  # bad input is reported before anything is written
     with disk_errors(root), lock(root, what=recipe.name):
         log = log or Log(root / "log.txt")
         _sweep(root)
         planned = plan(recipe, runs)
-        base = _LazyBase(locate(recipe.model.base, recipe.model.revision), _base_hash(planned), root / "cache", log)
+        base = LazyBase(locate(recipe.model.base, recipe.model.revision), base_hash(planned), root / "cache", log)
         for item in planned:
             if only is None or item.stage.name == only:
                 _run_stage(item, planned, recipe, base, root, log)
@@ -367,8 +366,13 @@ def check_gates(report: dict[str, Any]) -> None:
         raise GateError("; ".join(f"gate failed: {gate['name']} (found {gate['value']})" for gate in failed))
 
 
-def _check(recipe: Recipe, planned: Sequence[Planned], until: str | None, only: str | None) -> None:
-    """What can be known to fail later is said now: stages asked for, the base's files, fields that clash."""
+def check(recipe: Recipe, planned: Sequence[Planned], until: str | None = None, only: str | None = None) -> None:
+    """What can be known to fail later is said now: stages asked for, the base's files, fields that clash.
+
+    Raises:
+        RecipeError: see `run`.
+        InputError: see `run`.
+    """
     for name in (until, only):
         if name is not None and (name not in NAMES or getattr(recipe, name) is None):
             present = [n for n in NAMES if getattr(recipe, n) is not None]
@@ -388,9 +392,9 @@ def _check(recipe: Recipe, planned: Sequence[Planned], until: str | None, only: 
     if base.kind == "folder" and base.path is not None and any("base" in item.stage.reads for item in wanted):
         check_tokenizer_fits(base.path)
     for item in wanted:
-        check = getattr(_module(item.stage.name), "check", None)
-        if check is not None:
-            check(item.section, recipe)
+        of_stage = getattr(_module(item.stage.name), "check", None)
+        if of_stage is not None:
+            of_stage(item.section, recipe)
 
 
 def _module(name: str) -> Any:
@@ -406,8 +410,18 @@ def _sweep(root: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def _clear(folder: Path) -> None:
+    """Remove what a stage that starts again had made."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            if path.name != LAUNCH:
+                shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _run_stage(
-    item: Planned, planned: Sequence[Planned], recipe: Recipe, base: "_LazyBase", root: Path, log: Log
+    item: Planned, planned: Sequence[Planned], recipe: Recipe, base: "LazyBase", root: Path, log: Log
 ) -> None:
     name = item.stage.name
     if (item.folder / MARKER).is_file():
@@ -415,7 +429,7 @@ def _run_stage(
         return
     folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.stage.needs}
     if item.folder.exists() and not item.stage.resumable:
-        shutil.rmtree(item.folder)
+        _clear(item.folder)
     item.folder.mkdir(parents=True, exist_ok=True)
     log.say(f"{name}: {item.reason or 'starts'}")
     started = time.perf_counter()
@@ -442,14 +456,14 @@ def _run_stage(
     log.say(f"{name}: finished in {clock(seconds)}")
 
 
-def _base_hash(planned: Sequence[Planned]) -> str:
+def base_hash(planned: Sequence[Planned]) -> str:
     """Stands for the base's content in names of cache folders; hashed once, by the plan."""
     return next(
         (fingerprint(p.record["inputs"]["model.base"])[:8] for p in planned if "model.base" in p.record["inputs"]), ""
     )
 
 
-class _LazyBase:
+class LazyBase:
     """The base as a hub folder, made on first use and kept in the run's cache."""
 
     def __init__(self, base: Base, key: str, cache: Path, log: Log) -> None:

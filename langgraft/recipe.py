@@ -355,7 +355,7 @@ class SlurmJob(Section):
     account: str = ""
     """Account that is charged."""
     time: str = Field(default="", pattern=r"^(|[0-9]+(-[0-9]+)?(:[0-9]+){0,2})$")
-    """Time limit, such as `30` (minutes), `12:00:00` or `2-00:00:00`. Training that reaches it saves and queues again."""
+    """Time limit, such as `"12:00:00"` or `"2-00:00:00"` (days first). At its end training saves and queues again."""
     gpus_per_node: int = Field(default=0, ge=0)
     """GPUs of each node. Training gets all of them, surgery and evaluate one, other stages none."""
     cpus_per_task: int = Field(default=0, ge=0)

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -120,6 +121,8 @@ def _override(data: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         value = raw
+    if isinstance(value, date | time):  # no field is one, and `12:00:00` is a time limit
+        value = raw.strip()
     target = data
     for part in parts[:-1]:
         target = target.setdefault(part, {})

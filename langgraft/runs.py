@@ -12,6 +12,8 @@ from langgraft.progress import Log
 from langgraft.recipe import ComputeSection, InputText, Model
 
 MARKER = "stage.json"
+# What `langgraft launch` wrote for a stage; stays when the stage starts again.
+LAUNCH = "launch"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Inputs:
     base_hash: str
     cache: Path
     log: Log
+
+
+def begun(folder: Path) -> bool:
+    """Whether a stage has started in its folder, which may hold no more than the scripts that are to start it."""
+    return folder.is_dir() and any(path.name != LAUNCH for path in folder.iterdir())
 
 
 def as_input(entry: InputText) -> Input:

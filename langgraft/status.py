@@ -1,6 +1,7 @@
 """What runs in a folder are doing, read from their files alone."""
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,14 @@ def holder(path: Path) -> str:
     name = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not name:
         return ""
-    with path.open(encoding="utf-8") as file:
+    # Network file systems lock only what is open for writing; a colleague's run can perhaps just be read.
+    with path.open("r+" if os.access(path, os.W_OK) else "r", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             return name
+        except OSError:
+            return ""
     return ""
 
 

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from langgraft.errors import BusyError, DiskFullError, InputError, LanggraftError
 
@@ -162,8 +163,10 @@ def fingerprint(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def lock(folder: Path, *, what: str) -> Iterator[None]:
+def lock(folder: Path, *, what: str, shared: bool = False) -> Iterator[None]:
     """Hold `folder` for this process; the lock dies with the process, however it ends.
+
+    A `shared` lock lets others in that are shared too, and keeps out those that are not.
 
     Raises:
         BusyError: another process holds it; the message says which.
@@ -173,7 +176,7 @@ def lock(folder: Path, *, what: str) -> Iterator[None]:
     path = folder / ".lock"
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
@@ -189,3 +192,22 @@ def lock(folder: Path, *, what: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _flock(file: IO[str], how: int) -> None:
+    """Lock a file, not giving up at once: `langgraft status`, to see whether it is locked, holds it for an instant."""
+    for _ in range(5):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
+    fcntl.flock(file, how | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let one process into the block after the other, on any machine that shares `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".turn").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -28,7 +28,7 @@ FLOORS = (
     ("recipe", "recipe_file"),
     ("runs",),
     ("stages", "summary"),
-    ("pipeline",),
+    ("pipeline", "parts"),
     ("launch", "launch_slurm"),
     ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options"),
     ("doctor",),
@@ -46,6 +46,7 @@ METHOD_TABLES = {
     "langgraft.training.optimizers:OPTIMIZERS": {"betas"},
     "langgraft.training.tracking:TRACKERS": {"name", "settings", "step", "identity"},
     "langgraft.exporting.formats:EXPORTS": set(),
+    "langgraft.launch:LAUNCHERS": set(),
     "langgraft.corpus.readers:READERS": set(),
     "langgraft.tokenizer.methods:METHODS": {"language", "new_tokens", "donor"},
 }

@@ -22,6 +22,7 @@ from langgraft.corpus.langid_model import LanguageModel
 from langgraft.corpus.mixed import MODES
 from langgraft.corpus.normalise import normalise
 from langgraft.corpus.output import Places, keep, write_splits
+from langgraft.corpus.part import Part
 from langgraft.corpus.pii import check_kinds
 from langgraft.corpus.readers import read
 from langgraft.corpus.shards import Shards, batches, clean, write_shard
@@ -29,7 +30,7 @@ from langgraft.corpus.sources import resolve, with_companions
 from langgraft.corpus.split import split
 from langgraft.errors import CorpusError, DiskFullError, GateError, InputError, LanggraftError, WorkerError
 from langgraft.progress import Log
-from langgraft.store import TEMPORARY, atomic_write, fingerprint, lock, staged_folder, write_json
+from langgraft.store import TEMPORARY, atomic_write, fingerprint, lock, one_at_a_time, staged_folder, write_json
 from langgraft.text import language, languages
 
 MIN_SHARE_IN_LANGUAGE = 0.1
@@ -84,6 +85,7 @@ def prepare(
     boilerplate: int = 0,
     mask: Sequence[str] = (),
     workers: int = 1,
+    part: Part | None = None,
     log: Log,
 ) -> dict[str, Any]:
     """Clean, deduplicate and split text in the new language, and in the base's own, into the folder `out`.
@@ -113,9 +115,11 @@ def prepare(
             them. The inputs are then read twice.
         mask: kinds of personal data to mask (see `pii`), or "all".
         workers: processes that clean text; the result is the same for any number.
+        part: clean only these shards and write nothing but them, beside other processes that share the folder; when
+            all parts are done, the same call without a part finishes, and gives the same bytes as one that did all.
 
     Returns:
-        The summary that is in `summary.json`.
+        The summary that is in `summary.json`; for a part, the documents it read and kept on each side.
 
     Raises:
         CorpusError: a file cannot be read, the text is in another language, or nothing is left.
@@ -144,11 +148,24 @@ def prepare(
     sides = [("target", target, language, options)]
     if source:
         sides.append(("source", source, source_language, of_source))
+    if part is not None:
+        with _shared_work(Path(out), part) as work:
+            for side, inputs, code, of_side in sides:
+                summary[side] = _part(inputs, code, work / side, of_side, workers, log, part)
+        return summary
     with _work_folder(Path(out)) as work, staged_folder(Path(out)) as folder:
         for side, inputs, code, of_side in sides:
             summary[side] = _side(inputs, code, folder / side, work / side, of_side, workers, log)
         write_json(folder / "summary.json", summary)
     return summary
+
+
+@contextlib.contextmanager
+def _shared_work(out: Path, part: Part) -> Iterator[Path]:
+    """The same folder for one of several processes that fill it."""
+    work = out.with_name(f"{out.name}.work")
+    with lock(work, what=f"corpus, part {part}", shared=True):
+        yield work
 
 
 @contextlib.contextmanager
@@ -196,10 +213,7 @@ def _side(
     known = language(code)
     folder.mkdir()
     report = Report()
-    settings = _settings(known.code, options)
-    _same_work(work, inputs, settings, options.decontaminate)
-    protected, settings = _protect(options.decontaminate, settings, work)
-    settings = _boilerplate(inputs, settings, work, log)
+    protected, settings = _begin(inputs, known.code, work, options, log)
     shards = _clean(inputs, work, settings, options.max_documents, workers, report, log)
     found = find_duplicates(protected + shards, known.code, work, near=options.near_duplicates)
     places, drops = keep(shards, protected, found, folder, options.max_documents)
@@ -230,6 +244,27 @@ def _side(
         "skipped": {kind: n for kind, n in sorted(report.counts.items()) if kind != "invalid_utf8"},
         **gate,
     }
+
+
+def _begin(inputs: Sequence[Input], code: str, work: Path, options: Options, log: Log) -> tuple[Shards, Settings]:
+    """Make what is needed before any document is cleaned: texts of evaluation sets, and complete settings."""
+    settings = _settings(code, options)
+    _same_work(work, inputs, settings, options.decontaminate)
+    protected, settings = _protect(options.decontaminate, settings, work)
+    return protected, _boilerplate(inputs, settings, work, log)
+
+
+def _part(
+    inputs: Sequence[Input], code: str, work: Path, options: Options, workers: int, log: Log, part: Part
+) -> dict[str, Any]:
+    """Clean the shards of one part; what all parts need is made by the first to come."""
+    known = language(code)
+    with one_at_a_time(work.parent):
+        _, settings = _begin(inputs, known.code, work, options, log)
+    shards = _clean(inputs, work, settings, options.max_documents, workers, Report(), log, part)
+    read = shards.counts()["read"]
+    log.say(f"{known.name}, part {part}: {read:,} documents read, {len(shards):,} kept for now")
+    return {"language": known.code, "documents": {"read": read, "kept": len(shards)}}
 
 
 def _settings(code: str, options: Options) -> Settings:
@@ -327,10 +362,12 @@ def _clean(
     workers: int,
     report: Report,
     log: Log,
+    part: Part | None = None,
 ) -> Shards:
-    """Read and clean all documents into shards, saying how far it is."""
+    """Read and clean all documents (or a part of them) into shards, saying how far it is."""
     size = sum(path.stat().st_size for source in inputs for path in resolve(source))
-    progress = log.progress("cleaning", size // 1000, unit="kB") if size else None
+    what = f"cleaning, part {part}" if part else "cleaning"
+    progress = log.progress(what, size // 1000, unit="kB") if size else None
     seen: Counter[str] = Counter()
 
     def done(counts: dict[str, Any]) -> bool:
@@ -338,13 +375,13 @@ def _clean(
         if progress is not None:
             progress.advance(report.position() // 1000 - progress.done, f"{seen['read']:,} documents")
         else:
-            log.say(f"cleaning: {seen['read']:,} documents")
+            log.say(f"{what}: {seen['read']:,} documents")
         # Half as many again, to make up for duplicates.
         return max_documents is None or seen["kept"] < 1.5 * max_documents
 
     processes = workers if size == 0 or size > _IN_ONE_PROCESS else 1
     stream = read(inputs, settings.code, report)
-    return clean(stream, work / "shards", settings, workers=processes, done=done)
+    return clean(stream, work / "shards", settings, workers=processes, done=done, part=part)
 
 
 def _check_language(code: str, counts: Counter[str], folder: Path) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from langgraft.corpus.clean import Cleaner, Dropped, Settings
 from langgraft.corpus.document import Document
 from langgraft.corpus.near import MIN_CHARACTERS, folded, key_of, signatures
+from langgraft.corpus.part import Part
 from langgraft.errors import WorkerError
 from langgraft.store import read_json, staged_folder
 
@@ -156,6 +157,7 @@ def clean(
     *,
     workers: int = 1,
     done: Callable[[dict[str, Any]], bool] = lambda _: True,
+    part: Part | None = None,
 ) -> "Shards":
     """Clean `documents` into shards below `folder`, leaving those that are there.
 
@@ -163,6 +165,7 @@ def clean(
         documents: the same ones, in the same order, as in an earlier run that wrote into `folder`.
         workers: processes; 1 works in this one.
         done: told the counts of each shard, in order; the rest is not read once it answers False.
+        part: clean only the shards of this part, while other processes clean the others.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting: deque[tuple[Path, Future[None] | None]] = deque()
@@ -185,6 +188,8 @@ def clean(
         go_on = True
         try:
             for number, batch in enumerate(batches(documents)):
+                if part is not None and not part.has(number):
+                    continue
                 path = folder / f"{number:06d}"
                 ready = _is_ready(path, batch)
                 waiting.append((path, None if ready else executor.submit(_work, path, batch)))

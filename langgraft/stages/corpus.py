@@ -1,10 +1,10 @@
 """corpus: read, clean, check the language, deduplicate, split - in both languages."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from langgraft.corpus.card import write_card
+from langgraft.corpus.part import Part, cores
 from langgraft.corpus.prepare import prepare
 from langgraft.corpus.thresholds import thresholds
 from langgraft.evaluation.corpus_page import write_page
@@ -14,6 +14,19 @@ from langgraft.runs import Inputs, as_input
 
 def run(section: Corpus, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Write `out/text/{target,source}/{train,dev,test}.jsonl.gz`."""
+    summary = _prepare(section, inputs, out)
+    write_card(out / "text")
+    write_page(out / "text")
+    inputs.log.say(f"corpus: {out / 'text' / 'corpus.html'}")
+    return summary
+
+
+def clean_part(section: Corpus, inputs: Inputs, out: Path, part: Part) -> dict[str, Any]:
+    """Clean one part of the text, beside other processes; `run` finishes when all parts are done."""
+    return _prepare(section, inputs, out, part)
+
+
+def _prepare(section: Corpus, inputs: Inputs, out: Path, part: Part | None = None) -> dict[str, Any]:
     filters = section.filters
     bounds = thresholds(
         inputs.model.language,
@@ -23,7 +36,7 @@ def run(section: Corpus, inputs: Inputs, out: Path) -> dict[str, Any]:
         fineweb=Path(filters.fineweb) if filters.fineweb else None,
         bounds=filters.bounds,
     )
-    summary = prepare(
+    return prepare(
         [as_input(entry) for entry in section.target],
         out / "text",
         language=inputs.model.language,
@@ -38,16 +51,13 @@ def run(section: Corpus, inputs: Inputs, out: Path) -> dict[str, Any]:
         seed=section.seed,
         near_duplicates=section.near_duplicates,
         decontaminate=section.decontaminate,
-        workers=inputs.compute.workers or os.cpu_count() or 1,
+        workers=inputs.compute.workers or cores(),
         mixed=section.mixed,
         langid_model=section.langid_model or "",
         extra_rules=section.extra_rules,
         thresholds=bounds,
         boilerplate=filters.boilerplate,
         mask=section.mask,
+        part=part,
         log=inputs.log,
     )
-    write_card(out / "text")
-    write_page(out / "text")
-    inputs.log.say(f"corpus: {out / 'text' / 'corpus.html'}")
-    return summary
