@@ -96,7 +96,7 @@ to = {to}                     # "hf" a hub folder, "gguf" for llama.cpp and Olla
 def write_recipe(
     base: str, code: str, corpus: Sequence[str], source: Sequence[str], out: Path, *, preset: str = ""
 ) -> dict[str, Any]:
-    """Write `out`; returns what was chosen and why. Without a `preset`, a GPU gets "research", else a quarter of an hour.
+    """Write `out`; returns what was chosen and why. Without a `preset`: "research" on a GPU, else a quarter hour.
 
     Raises:
         RecipeError: `out` exists already, or there is no such preset.

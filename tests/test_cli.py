@@ -72,6 +72,9 @@ def test_help_lists_the_commands_that_exist() -> None:
             "serve",
             "compare",
             "infer",
+            "doctor",
+            "launch",
+            "train",
         ]
     )
 
@@ -341,7 +344,8 @@ def test_export_to_gguf_is_proven_in_llama_cpp(finished: Finished, tmp_path: Pat
     model = finished.stage("pretrain") / "model"
     done = langgraft("export", "--model", model, "--to", "gguf", "--quant", "q8_0", "-o", tmp_path / "gguf", "--json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["gates"][0]["value"] == "0 of 2,000 lines differ"
+    values = [gate["value"] for gate in json.loads(done.out)["gates"]]
+    assert "0 of 2,000 lines differ" in values
     assert "pass  llama.cpp gives the same token ids (q8_0)" in done.err
 
 

@@ -59,7 +59,7 @@ def test_a_small_recipe_has_defaults(tmp_path: Path) -> None:
         ("[pretrain]", "[evaluate]\nprompts.traget = []",
          "unknown field `evaluate.prompts.traget`; did you mean `target`?"),
         ('"b.txt"', '"b.txt"\nreadr = "json"', "unknown field `corpus.target.readr` (entry 2); did you mean `reader`?"),
-        ("[pretrain]", "[compute]\nzzz = 1", "unknown field `compute.zzz`; choose one of checkpoint_every, device"),
+        ("[pretrain]", "[compute]\nzzz = 1", "unknown field `compute.zzz`; choose one of "),
         ("[pretrain]", "[compute.slurm.stages.corpus]\ntme = '1'",
          "unknown field `compute.slurm.stages.corpus.tme`; did you mean `time`?"),
         ("[pretrain]", "[compute.slurm]\ntime = '2 hours'", "`compute.slurm.time`: string should match pattern"),
