@@ -1,6 +1,7 @@
 """Languages, scripts and counting."""
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,3 +90,39 @@ def test_shares_sum_to_one(sample: str) -> None:
     assert not shares or abs(sum(shares.values()) - 1) < 1e-9
     assert text.utf8_bytes(sample) >= len(sample)
     assert text.graphemes(sample) <= len(sample)
+
+
+TEXTS = st.text(
+    st.one_of(
+        st.sampled_from("ab é1२ก่ำ漢かم،“…\u200c\u00ad \n\t.,_@𞤀😀𠮶\ud800\ue000"),
+        st.characters(codec=None),
+    ),
+    max_size=40,
+)
+CLASSES = (r"[\p{L}\p{M}]", r"\p{N}", r"[\s\p{P}\p{Z}\p{C}]")
+
+
+@pytest.mark.parametrize("pattern", CLASSES)
+@given(TEXTS)
+def test_runs_are_what_regex_finds(pattern: str, sample: str) -> None:
+    slow, runs = regex.compile(f"{pattern}+"), RUNS[pattern]
+    assert runs.findall(sample) == slow.findall(sample)
+    assert runs.sub("-", sample) == slow.sub("-", sample)
+    assert runs.count(sample) == sum(map(len, slow.findall(sample)))
+    assert not (runs.absent(sample) and slow.search(sample))
+
+
+RUNS = {pattern: text.Runs(pattern) for pattern in CLASSES}
+
+
+@pytest.mark.parametrize("script", ["Thai", "Latin", "Devanagari", "Han"])
+@given(st.one_of(TEXTS, st.text("กขค่ำ 12.,\n“”ABab漢字कि्", max_size=12)))
+def test_only_script_is_what_shares_say(script: str, sample: str) -> None:
+    alone = text.script_shares(sample) == {script: 1.0}
+    found = text.only_script(sample, script)
+    assert found == alone or (not found and any(char > "\uffff" or "\ud800" <= char <= "\udfff" for char in sample))
+
+
+def test_find_language() -> None:
+    assert text.find_language("hin") == text.language("hi")
+    assert text.find_language("xx") is None
