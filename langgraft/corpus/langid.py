@@ -126,6 +126,7 @@ _NAMES = r"[A-Za-z0-9_$]+(?:[./_:=][A-Za-z0-9_$]+)+(?:\(\))?|\b[A-Za-z]\w*\(\)"
 _NOT_PROSE = regex.compile(rf"https?://\S+|{_NAMES}")
 # Tried apart: in a text without spaces every place could be where a mail address begins.
 _NOT_PROSE_NOR_MAIL = regex.compile(rf"https?://\S+|\S+@\S+\.\S+|{_NAMES}")
+_SIGNS = "./_:=(@"  # one is in every address and name
 _ASCII_WORD = re.compile(r"[A-Za-z0-9_$@]")
 _LATIN_WORDS = regex.compile(r"[\p{Latin}][\p{Latin}\p{M}'’]*")
 _LETTER = regex.compile(r"\p{L}")
@@ -134,7 +135,7 @@ _DENSE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
 
 def prose(text: str) -> str:
     """`text` without addresses, file names and identifiers, which are in no language; all of it if nothing is left."""
-    if not _ASCII_WORD.search(text):
+    if not any(sign in text for sign in _SIGNS) or not _ASCII_WORD.search(text):
         return text
     rest = (_NOT_PROSE_NOR_MAIL if "@" in text else _NOT_PROSE).sub(" ", text)
     return rest if _LETTER.search(rest) else text
