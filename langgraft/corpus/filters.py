@@ -20,7 +20,7 @@ import numpy as np
 import regex
 
 from langgraft.corpus.document import Document
-from langgraft.corpus.parts import MIN_LINES, MIN_WORDS, Text
+from langgraft.corpus.measured import MIN_LINES, MIN_WORDS, Text
 from langgraft.errors import CorpusError
 from langgraft.methods import suggest
 from langgraft.text import Runs, language

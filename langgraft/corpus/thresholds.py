@@ -9,8 +9,8 @@ import numpy as np
 
 from langgraft.corpus.document import Input, Report
 from langgraft.corpus.filters import FILTERS, Bounds, Thresholds, defaults, stop_units, with_changes
+from langgraft.corpus.measured import Text
 from langgraft.corpus.normalise import normalise
-from langgraft.corpus.parts import Text
 from langgraft.corpus.readers import read
 from langgraft.errors import CorpusError
 from langgraft.text import language
@@ -129,7 +129,7 @@ def read_fineweb(path: Path, code: str) -> Thresholds:
     Their `max_non_alpha_words_ratio` is the smallest share of words *with* a letter. Filters that the file does
     not name keep their defaults; `language_score` is not used. For languages without spaces, words there are
     those of a segmenter: bounds of word lengths and of letters are left out, and a few characters stand for a
-    word elsewhere (`parts.CHARACTERS_PER_WORD`).
+    word elsewhere (`measured.CHARACTERS_PER_WORD`).
 
     Raises:
         CorpusError: the file is missing, no YAML, or none of FineWeb-2's.

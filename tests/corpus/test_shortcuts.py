@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from langgraft.corpus.filters import FILTERS, Thresholds, defaults, lorem_ipsum
 from langgraft.corpus.langid import Identifier
 from langgraft.corpus.langid_rules import _ENDING, _ENDINGS, WORDS, relative_hits
+from langgraft.corpus.measured import Text, _grouped
 from langgraft.corpus.mixed import select
 from langgraft.corpus.normalise_rules import _thai_marks, thai_order
-from langgraft.corpus.parts import Text, _grouped
 
 WORD = st.sampled_from("a bb ccc 12 the of # ... - {} é นี่ ที่ है 漢字 lorem ipsum".split())  # noqa: SIM905
 # Words drawn again and again, in lines and paragraphs, long enough for every measure.
