@@ -217,10 +217,8 @@ def report(files: list[str], language: str, megabytes: float, sides: list[str], 
     if "datatrove" in found:
         pairs = list(zip(found["datatrove"], found["ours"], strict=True))
         wall, cpu = (sorted(theirs[key] / ours[key] for theirs, ours in pairs)[rounds // 2] for key in ("wall", "cpu"))
-        times = (
-            f"\nlanggraft takes {wall:.1f} times less time and {cpu:.1f} times less processor time "
-            f"(the middle of {rounds} rounds in which the sides take turns).\n"
-        )
+        how = f" (the middle of {rounds} rounds in which the sides take turns)" if rounds > 1 else ""
+        times = f"\nlanggraft takes {wall:.1f} times less time and {cpu:.1f} times less processor time{how}.\n"
     return "\n".join(["## Against datatrove", "", *table, times, "## Growth and memory", "", HEAD, *growth, ""])
 
 
