@@ -182,7 +182,7 @@ STEPS = """
 | "lorem ipsum", curly brackets (C4) | yes | `C4QualityFilter`, the rest of it off |
 | mail and IP addresses masked | yes | `PIIFormatter` |
 | near duplicates | MinHash, 25 bands of 5; candidates compared for real | its four stages, FineWeb's 14 buckets of 8 |
-| write compressed JSON lines | gzip, level 6 | `JsonlWriter`, gzip, after cleaning and after duplicates |
+| write compressed JSON lines | gzip, level 5 | `JsonlWriter`, gzip, after cleaning and after duplicates |
 | decontamination | off | off |
 | spelling rules of the language | yes | no |
 | exact duplicates without case and punctuation | yes | no |

@@ -28,7 +28,7 @@ def gzip_writer(path: Path) -> Iterator[BinaryIO]:
     """Open `path` for writing compressed bytes; without name and time, so equal content is equal bytes."""
     with (
         path.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=raw, mtime=0) as packed,
         io.BufferedWriter(packed, 1 << 16) as file,  # type: ignore[type-var]
     ):
         yield file
@@ -144,7 +144,7 @@ def write_splits(folder: Path, places: Places, parts: Mapping[str, np.ndarray[An
                 for i in parts[name].tolist():
                     file.seek(places.offsets[i])
                     line = file.readline()
-                    row = json.loads(line)
+                    row = json.loads(line.decode())
                     out.write(line)
                     text = row["text"]
                     facts = table.setdefault((row["source"], row["license"]), [0, 0, 0])

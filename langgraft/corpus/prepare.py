@@ -203,7 +203,8 @@ def read_split(folder: Path, side: str, name: str) -> Iterator[Document]:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rb") as file:
-        yield from map(json.loads, io.BufferedReader(file, 1 << 18))
+        for line in io.BufferedReader(file, 1 << 18):
+            yield json.loads(line.decode())
 
 
 def _side(

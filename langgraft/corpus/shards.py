@@ -257,7 +257,7 @@ class Shards:
                 self._file[1].close()
             self._file = (shard, (self.folders[shard] / "kept.jsonl").open("rb"))
         self._file[1].seek(int(self._offsets[number]))
-        return Document(**json.loads(self._file[1].readline()))
+        return Document(**json.loads(self._file[1].readline().decode()))
 
     def __add__(self, other: "Shards") -> "Shards":
         return Shards([*self.folders, *other.folders])
