@@ -121,7 +121,7 @@ def run(
             show_json(done)
         return
     report = run_pipeline(load_recipe(recipe, overrides), runs, until=until, only=only)
-    if as_json:
+    if as_json and report:  # of several processes that train together, the first one has it
         show_json(report)
     check_gates(report)
 

@@ -22,6 +22,7 @@ from langgraft.corpus.document import Input
 from langgraft.corpus.langid_model import check_file
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
+from langgraft.processes import crew, rank
 from langgraft.progress import Log, clock
 from langgraft.recipe import Filters, Pretrain, Recipe, Section, Surgery
 from langgraft.recipe_file import non_default
@@ -333,16 +334,18 @@ def run(
     from langgraft.exporting.card_facts import write_run_card
     from langgraft.summary import collect
 
+    if rank() > 0:
+        return _help(recipe, runs)
     root = run_folder(recipe, runs)
     check(recipe, plan(recipe, runs), until, only)  # bad input is reported before anything is written
-    with disk_errors(root), lock(root, what=recipe.name):
+    with crew(recipe.compute.device) as others, disk_errors(root), lock(root, what=recipe.name):
         log = log or Log(root / "log.txt")
         _sweep(root)
         planned = plan(recipe, runs)
         base = LazyBase(locate(recipe.model.base, recipe.model.revision), base_hash(planned), root / "cache", log)
         for item in planned:
             if only is None or item.stage.name == only:
-                _run_stage(item, planned, recipe, base, root, log)
+                _run_stage(item, planned, recipe, base, root, log, others)
             if item.stage.name == until:
                 break
         report = collect(recipe, {item.stage.name: item.folder for item in planned if (item.folder / MARKER).is_file()})
@@ -353,6 +356,27 @@ def run(
         if exported is not None and exported.is_dir():
             write_run_card(written, exported)
     return written
+
+
+def _help(recipe: Recipe, runs: Path) -> dict[str, Any]:
+    """What every process but the first does: its share of the stage that it is called to. There is no report."""
+    from langgraft.training.parallel import called
+
+    with called(recipe.compute.device) as name:
+        if name is not None:
+            root, planned = run_folder(recipe, runs), plan(recipe, runs)
+            item = next(item for item in planned if item.stage.name == name)
+            log = Log(quiet=True)
+            base = LazyBase(locate(recipe.model.base, recipe.model.revision), base_hash(planned), root / "cache", log)
+            _module(name).run(item.section, _inputs(item, planned, recipe, base, root, log), item.folder)
+    return {}
+
+
+def _inputs(
+    item: Planned, planned: Sequence[Planned], recipe: Recipe, base: "LazyBase", root: Path, log: Log
+) -> Inputs:
+    folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.stage.needs}
+    return Inputs(recipe.name, folders, recipe.model, recipe.compute, base, base.key, root / "cache", log)
 
 
 def check_gates(report: dict[str, Any]) -> None:
@@ -421,19 +445,26 @@ def _clear(folder: Path) -> None:
 
 
 def _run_stage(
-    item: Planned, planned: Sequence[Planned], recipe: Recipe, base: "LazyBase", root: Path, log: Log
+    item: Planned,
+    planned: Sequence[Planned],
+    recipe: Recipe,
+    base: "LazyBase",
+    root: Path,
+    log: Log,
+    others: Any = None,
 ) -> None:
     name = item.stage.name
     if (item.folder / MARKER).is_file():
         log.say(f"{name}: done ({item.folder.name})")
         return
-    folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.stage.needs}
     if item.folder.exists() and not item.stage.resumable:
         _clear(item.folder)
     item.folder.mkdir(parents=True, exist_ok=True)
     log.say(f"{name}: {item.reason or 'starts'}")
     started = time.perf_counter()
-    inputs = Inputs(recipe.name, folders, recipe.model, recipe.compute, base, base.key, root / "cache", log)
+    inputs = _inputs(item, planned, recipe, base, root, log)
+    if others is not None and name == "pretrain":
+        others.call(name)
     try:
         summary = _module(name).run(item.section, inputs, item.folder)
     finally:

@@ -410,6 +410,13 @@ class ComputeSection(Section):
     """Machines that train together, started by `langgraft launch`."""
     processes_per_node: int = Field(default=1, ge=1)
     """Training processes on each of them: one for each GPU."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Processes that share every matrix of the model, and work on the same rows. Keep them on one machine."""
+    fsdp: int = Field(default=0, ge=0)
+    """Processes among which weights, gradients and optimizer are cut (FSDP2, ZeRO-3); 0 takes all that are left. 1 with
+    `data_parallel_replicas` is plain data parallel."""
+    data_parallel_replicas: int = Field(default=1, ge=1)
+    """Copies of what `fsdp` cuts (hybrid sharding): one for each machine keeps weights off the network between them."""
     slurm: Slurm = Field(default_factory=Slurm)
     """What `langgraft launch --on slurm` asks for."""
 

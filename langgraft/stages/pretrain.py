@@ -10,6 +10,7 @@ from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
 from langgraft.methods import suggest
+from langgraft.processes import world
 from langgraft.recipe import ComputeSection, Mixture, Pretrain, Recipe
 from langgraft.recipe_file import non_default
 from langgraft.runs import MARKER, Inputs
@@ -24,6 +25,7 @@ from langgraft.training.mixture import packed_tokens, write_mixture
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import pack
+from langgraft.training.parallel import Group, Layout, check_together, first_alone, share_batch
 from langgraft.training.replay import generate_replay
 from langgraft.training.tracking import check_trackers
 
@@ -45,9 +47,19 @@ def check(section: Pretrain, recipe: Recipe) -> None:
     check_optimizer(settings.optimizer, device)
     check_kernels(_kernels(recipe.compute), device)
     check_trackers(recipe.compute.report_to)
+    _check_processes(settings, recipe.compute)
     _check_modes(section, recipe)
     if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
         raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
+
+
+def _check_processes(settings: Settings, compute: ComputeSection) -> None:
+    """Refuse what the processes that torchrun started cannot share; nothing is asked of a run of one."""
+    if world() == 1:
+        return
+    group = Group(layout_of(compute))
+    share_batch(settings.batch_rows, settings.length, compute.micro_batch_rows, group.data_parallel)
+    check_together(settings, compute.async_checkpoints, group)
 
 
 def _check_modes(section: Pretrain, recipe: Recipe) -> None:
@@ -88,13 +100,14 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
     surgery = read_json(inputs.folders["surgery"] / MARKER)["summary"]
     check_pin(model)
     settings = _settings(section)
-    target, mixture = _target(section, settings, inputs, out / "packed" / "target", model)
+    distill = section.replay_loss == "distill" and settings.replay_ratio > 0
+    with first_alone():  # the others then find what it wrote
+        target, mixture = _target(section, settings, inputs, out / "packed" / "target", model)
+        # A teacher knows only the base's ids, so replay for it is cut by the base's tokenizer.
+        reader = inputs.base() if distill else model
+        replay = _replay(section, settings, inputs, out, reader)
     if advice := size_advice(packed_tokens(target)):
         inputs.log.say(f"pretrain: {advice}")
-    distill = section.replay_loss == "distill" and settings.replay_ratio > 0
-    # A teacher knows only the base's ids, so replay for it is cut by the base's tokenizer.
-    reader = inputs.base() if distill else model
-    replay = _replay(section, settings, inputs, out, reader)
     summary = train(
         model,
         out,
@@ -114,6 +127,7 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
             async_checkpoints=inputs.compute.async_checkpoints,
             report_to=tuple(inputs.compute.report_to),
             **asdict(_kernels(inputs.compute)),
+            layout=layout_of(inputs.compute),
         ),
         log=inputs.log,
     )
@@ -122,6 +136,11 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
 
 def _kernels(compute: ComputeSection) -> Kernels:
     return Kernels(compute.attention, compute.compile, compute.activation_checkpointing)
+
+
+def layout_of(compute: ComputeSection) -> Layout:
+    """How several processes share the model, as the training package has it."""
+    return Layout(compute.tensor_parallel, compute.fsdp, compute.data_parallel_replicas)
 
 
 def _settings(section: Pretrain) -> Settings:

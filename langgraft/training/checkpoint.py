@@ -9,7 +9,19 @@ import torch
 
 from langgraft.errors import TrainingError
 from langgraft.progress import Log
-from langgraft.store import TEMPORARY, fingerprint, sha256_file, staged_folder, write_json
+from langgraft.store import (
+    TEMPORARY,
+    disk_errors,
+    fingerprint,
+    fsync_folder,
+    fsync_tree,
+    read_json,
+    sha256_file,
+    staged_folder,
+    write_json,
+)
+from langgraft.training.regions import torch_file
+from langgraft.training.together import joined
 
 MANIFEST = "manifest.json"
 TENSORS = ("model", "optimizer", "average")  # values of a state that are tensors; the others are JSON
@@ -27,9 +39,6 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
     and sha256 of each file.
     """
     target = folder / name_of(step)
-    # Newer ones can only be damaged ones that were passed over: they must not push out what is whole.
-    older = [found for found in _newest_first(folder) if _step(found) < step]
-    newer = [found for found in _newest_first(folder) if _step(found) > step]
     with staged_folder(target) as staging:
         for key, value in state.items():
             if isinstance(value, dict) and key in TENSORS:
@@ -41,9 +50,34 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
         written = sorted(staging.iterdir())
         manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in written}
         write_manifest(staging, step, manifest)
+    drop_surplus(folder, step, keep)
+    return target
+
+
+def finish(staging: Path, target: Path, step: int, plain: dict[str, Any], files: dict[str, dict[str, Any]]) -> None:
+    """Put a folder in its place whose tensor `files` are written: JSON values, manifest, flush, rename.
+
+    Raises:
+        DiskFullError: no space is left; `target` is untouched.
+    """
+    with disk_errors(target):
+        for key, value in plain.items():
+            file = staging / f"{key}.json"
+            write_json(file, value)
+            files = {**files, file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)}}
+        write_manifest(staging, step, files)
+        fsync_tree(staging)
+        staging.rename(target)
+        fsync_folder(target.parent)
+
+
+def drop_surplus(folder: Path, step: int, keep: int) -> None:
+    """Of what lies beside a new checkpoint, keep the newest `keep - 1` before it."""
+    older = [found for found in _newest_first(folder) if _step(found) < step]
+    # Newer ones can only be damaged ones that were passed over: they must not push out what is whole.
+    newer = [found for found in _newest_first(folder) if _step(found) > step]
     for surplus in [*newer, *older[keep - 1 :]]:
         shutil.rmtree(surplus)
-    return target
 
 
 def write_manifest(folder: Path, step: int, files: dict[str, dict[str, Any]]) -> None:
@@ -55,7 +89,17 @@ def write_manifest(folder: Path, step: int, files: dict[str, dict[str, Any]]) ->
 def load_latest(folder: Path, log: Log) -> tuple[int, dict[str, Any]] | None:
     """Load the newest whole checkpoint below `folder`; None when there is none at all.
 
-    A damaged one is named in the log and the one before it is used.
+    Raises:
+        TrainingError: as `newest`.
+    """
+    found = newest(folder, log)
+    return (found, load(folder, found)) if found is not None else None
+
+
+def newest(folder: Path, log: Log) -> int | None:
+    """The step of the newest whole checkpoint below `folder`; None when there is none at all.
+
+    A damaged one is named in the log and the one before it is taken.
 
     Raises:
         TrainingError: there are checkpoints, and every one is damaged. Starting afresh without saying so
@@ -67,7 +111,7 @@ def load_latest(folder: Path, log: Log) -> tuple[int, dict[str, Any]] | None:
     for checkpoint in found:
         problem = check(checkpoint)
         if problem is None:
-            return _step(checkpoint), _load(checkpoint)
+            return _step(checkpoint)
         log.say(f"checkpoint {checkpoint.name} is damaged ({problem}); trying the one before it")
     if found:
         raise TrainingError(
@@ -97,14 +141,20 @@ def check(checkpoint: Path) -> str | None:
     return None
 
 
-def _load(checkpoint: Path) -> dict[str, Any]:
+def load(folder: Path, step: int) -> dict[str, Any]:
+    """The state in a checkpoint; tensors that several processes saved in parts come as `Stored`."""
+    checkpoint = folder / name_of(step)
     state: dict[str, Any] = {}
-    for file in checkpoint.iterdir():
-        if file.suffix == ".pt":
-            state[file.stem] = torch.load(file, map_location="cpu", weights_only=True)
+    parts: dict[str, list[Path]] = {}
+    for file in sorted(checkpoint.iterdir()):
+        name, dash, _ = file.stem.partition("-")
+        if dash:
+            parts.setdefault(name, []).append(file)
+        elif file.suffix == ".pt":
+            state[name] = torch_file(file)
         elif file.name != MANIFEST:
-            state[file.stem] = json.loads(file.read_text(encoding="utf-8"))
-    return state
+            state[name] = read_json(file)
+    return state | {name: joined(files) for name, files in parts.items()}
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -57,9 +57,12 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def set_threads(threads: int) -> None:
-    """Use `threads` CPU threads; 0 takes every core this process may run on (a cluster may lend only some)."""
+    """Use `threads` CPU threads; 0 takes every core this process may run on (a cluster may lend only some).
+
+    Processes that torchrun started on this machine share the cores.
+    """
     lent = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(threads or lent or 1)
+    torch.set_num_threads(threads or max((lent or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1))
 
 
 def load_model(folder: Path, device: torch.device) -> Any:

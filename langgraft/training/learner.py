@@ -1,7 +1,8 @@
 """The model in training: what learns in which phase, its optimizer, what a checkpoint holds, and what is written."""
 
+import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from langgraft.methods import resolve
 from langgraft.store import staged_folder
 from langgraft.training.adapter import load_adapter, write_adapter
 from langgraft.training.average import Average
+from langgraft.training.device import load_model
 from langgraft.training.modes import Lora, Phase, Selected, Span, no_adapter, select
 from langgraft.training.optimizers import OPTIMIZERS, Joint
+from langgraft.training.parallel import Group, settle, whole_state
+from langgraft.training.parts import Parts, own_average, own_optimizer_state
+from langgraft.training.regions import Region, local, region, take
 from langgraft.training.trainable import NewRows, OldRows, parameter_groups, row_parameters, trained_parameters
 
 
@@ -38,8 +43,21 @@ class Learner:
     parameters: list[nn.Parameter]
     average: Average | None = None
 
-    def __init__(self, model: Any, spans: list[Span], lora: Lora, rates: Rates, *, first_row: int, seed: int) -> None:
+    parts: Parts | None = None
+
+    def __init__(
+        self,
+        model: Any,
+        spans: list[Span],
+        lora: Lora,
+        rates: Rates,
+        *,
+        first_row: int,
+        seed: int,
+        group: Group | None = None,
+    ) -> None:
         self.model, self.spans, self.lora, self.rates = model, spans, lora, rates
+        self.group = group or Group.alone()
         self.first_row, self.seed = first_row, seed
         self.number = -1
         self.selected = Selected("none")
@@ -61,6 +79,7 @@ class Learner:
         """
         self.end()
         self._merge()
+        settle(self.model)
         self.number, rates = number, self.rates
         torch.manual_seed(self.seed * 1_000_003 + self.span.first)  # LoRA starts with random numbers
         self.selected = select(self.model, self.span.phase, self.lora)
@@ -69,6 +88,8 @@ class Learner:
         self.new_rows = NewRows(self.model, self.first_row) if rows == "new" else None
         self.old_rows = OldRows(self.model, self.first_row, rates.old_rows_share if rows == "all" else 1.0)
         self.parameters = trained_parameters(self.model, self.new_rows)
+        if self.group.world > 1:
+            self.parts = Parts(self.parameters, self.new_rows, self.group)
         if self.trained == 0:
             raise RecipeError(f"mode `{self.span.phase.mode}` trains nothing: the model has no rows for new tokens")
         groups = parameter_groups(
@@ -78,23 +99,33 @@ class Learner:
             weight_decay=rates.weight_decay,
             new_rows=self.new_rows,
         )
+        if self.parts is not None:
+            groups = [{**group, "params": [self.parts.of(p) for p in group["params"]]} for group in groups]
+            self.parameters = self.parts.own
         self.optimizer = resolve(OPTIMIZERS, rates.optimizer, what="pretrain.optimizer")(groups, betas=rates.betas)
         self.average = Average(self.parameters, rates.ema_decay) if rates.ema_decay else None
 
     @property
     def trained(self) -> int:
         """How many numbers learn in this phase."""
-        return sum(p.numel() for p in self.parameters)
+        if self.parts is None:
+            return sum(p.numel() for p in self.parameters)
+        return sum(math.prod(place.whole) for place in self.parts.regions)
 
     def clip(self, limit: float) -> Tensor:
         """Take the gradients of what learns, and scale them to a norm of at most `limit`; returns the norm before."""
         if self.new_rows is not None:
             self.new_rows.take_gradients()
+        if self.parts is not None:
+            self.parts.take_gradients()
+            return self.parts.clip(limit)
         return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
 
     def finite(self) -> bool:
         """Whether every number that learns is one."""
-        return bool(torch.nn.utils.get_total_norm(self.parameters, norm_type=torch.inf).isfinite())
+        own = [p for p in self.parameters if p.numel()]
+        wrong = bool(own) and not torch.nn.utils.get_total_norm(own, norm_type=torch.inf).isfinite()
+        return self.group.sums(wrong)[0] == 0
 
     def step(self, factor: float) -> None:
         """Move the weights, at `factor` of the peak rates, and forget the gradients."""
@@ -120,7 +151,9 @@ class Learner:
     def state(self) -> dict[str, dict[str, Any]]:
         """What a checkpoint needs: optimizer, average, and the tensors that may differ from the model's folder."""
         found: dict[str, dict[str, Any]] = {"model": self._moved(), "optimizer": self.optimizer.state_dict()}
-        return {**found, "average": self.average.state_dict()} if self.average is not None else found
+        if self.average is not None:
+            found["average"] = self.average.state_dict()
+        return self.parts.sharded(found, self.optimizer) if self.parts is not None else found
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of the phase that was entered.
@@ -132,10 +165,20 @@ class Learner:
             raise TrainingError(
                 f"the checkpoint holds other weights than mode `{self.span.phase.mode}` trains; give another folder"
             )
-        self.model.load_state_dict(state["model"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        settle(self.model)
+        for name, tensor in self._moved().items():
+            local(tensor).copy_(take(state["model"][name], region(tensor)))
+        optimizer, average = state["optimizer"], state.get("average")
+        if "state" in optimizer:  # not several in one, which one process alone can have
+            optimizer = own_optimizer_state(optimizer, self._places(self.optimizer.param_groups))
+        self.optimizer.load_state_dict(optimizer)
+        if self.average is not None and average is not None:
+            self.average.load_state_dict(own_average(average, self._places([{"params": self.parameters}])))
+
+    def _places(self, groups: list[dict[str, Any]]) -> list[Region]:
+        if self.parts is not None:
+            return self.parts.places(groups)
+        return [region(p) for group in groups for p in group["params"]]
 
     def _moved(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.model.state_dict()
@@ -151,6 +194,9 @@ class Learner:
 
         `source` is the folder that training started from, `base` the name of what that was extended from.
         """
+        if self.parts is not None:
+            whole = whole_state(self._moved(), self.group)
+            return self.group.first(lambda: self._alone(source, whole).write(out, source, base))
         folder, size = out / "adapter", None
         if no_adapter([span.phase for span in self.spans], self.lora) is None:
             write_adapter(folder, self.model, self.selected.wrapper, first_row=self.first_row, source=source, base=base)
@@ -169,6 +215,16 @@ class Learner:
                 ):
                     shutil.copyfile(file, staging / file.name)
         return size
+
+    def _alone(self, source: Path, state: dict[str, Tensor]) -> "Learner":
+        """The same learner in the same phase in one process, with the weights of `state`; to be written."""
+        found = Learner(
+            load_model(source, torch.device("cpu")), self.spans, self.lora, replace(self.rates, ema_decay=0.0),
+            first_row=self.first_row, seed=self.seed,
+        )  # fmt: skip
+        found.enter(self.number)
+        found.model.load_state_dict(state, strict=False)
+        return found
 
 
 def describe(learner: Learner) -> str:

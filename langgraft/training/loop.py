@@ -35,11 +35,13 @@ from langgraft.training.mixture import open_rows
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import Packed, Row, interleave
+from langgraft.training.parallel import Group, Layout, check_together, join, load_sharded, share_batch
 from langgraft.training.saving import METRICS as METRICS
 from langgraft.training.saving import Saving, stop_requested
 from langgraft.training.schedule import SCHEDULES
 from langgraft.training.speed import Speedometer, peak_memory
 from langgraft.training.tracking import Tracking
+from langgraft.training.vocabulary import sharded_divergence, sharded_loss
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Compute:
     compile: bool = False
     activation_checkpointing: bool = False
     report_to: tuple[str, ...] = ()
+    layout: Layout = field(default_factory=Layout)
 
 
 def train(
@@ -118,9 +121,15 @@ def train(
         TrainingError: the loss is not a number, no checkpoint is usable, or those in `out` belong to a run with
             other settings.
         Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was written, the same call resumes.
+
+    Under torchrun, every process calls it alike; the first one writes, and all return the summary.
     """
-    data = _Data(target, replay, teacher, old_rows, base)
-    return _Run(model_folder, out, data, settings, compute or Compute(), log or Log()).go(after_step)
+    data, compute = _Data(target, replay, teacher, old_rows, base), compute or Compute()
+    join(compute.device)
+    group = Group(compute.layout)
+    check_together(settings, compute.async_checkpoints, group)
+    shown = (log or Log()) if group.first_process else Log(quiet=True)
+    return _Run(model_folder, out, data, settings, compute, shown, group).go(after_step)
 
 
 def old_rows_share(settings: Settings) -> float:
@@ -160,6 +169,7 @@ class _Run:
         settings: Settings,
         compute: Compute,
         log: Log,
+        group: Group,
     ) -> None:
         check_phases(settings.phases, settings.lora)
         rates = Rates(
@@ -170,38 +180,52 @@ class _Run:
         set_threads(compute.threads)
         keep_freed_memory()
         self.settings, self.compute, self.log, self.out, self.data = settings, compute, log, out, data
-        self.model_folder = model_folder
+        self.model_folder, self.group = model_folder, group
         self.device = choose_device(compute.device)
         self.dtype = choose_dtype(compute.dtype, self.device)
         check_quantization(settings.lora, self.device)
         check_optimizer(settings.optimizer, self.device)
         kernels = Kernels(compute.attention, compute.compile, compute.activation_checkpointing)
         check_kernels(kernels, self.device)
-        self.tracking = Tracking(out, compute.report_to, asdict(settings))
+        self.tracking = Tracking(out, compute.report_to if group.first_process else (), asdict(settings))
         self.speed = Speedometer(self.device, self.dtype)
-        load = load_model if settings.lora.quantize == "none" else load_quantized
-        self.model = load(model_folder, self.device)
+        self.model = self._load(model_folder)
         prepare(self.model, kernels, self.dtype, log)
-        self.loss = loss_function(self.model, z_loss=settings.z_loss)
+        make_loss = loss_function if group.world == 1 else sharded_loss
+        self.loss = make_loss(self.model, z_loss=settings.z_loss)
         self.divergence = self._divergence(data)
-        self.learner = Learner(self.model, parts, settings.lora, rates, first_row=data.old_rows, seed=settings.seed)
+        self.learner = Learner(
+            self.model, parts, settings.lora, rates, first_row=data.old_rows, seed=settings.seed, group=group
+        )
         self.target = open_rows(data.target, length=settings.length, seed=settings.seed)
         self.replay = Packed(data.replay, length=settings.length, seed=settings.seed) if data.replay else None
         self.schedule = resolve(SCHEDULES, settings.schedule, what="schedule")
         self.saving = Saving(
-            out, asdict(settings), keep=compute.keep_checkpoints, log=log, background=compute.async_checkpoints
-        )
+            out, asdict(settings), keep=compute.keep_checkpoints, log=log, background=compute.async_checkpoints,
+            group=group,
+        )  # fmt: skip
         self._replay_share = settings.replay_ratio if self.replay else 0.0
         self.step_tokens = settings.batch_rows * settings.length
         self.step = 0
         self.seconds = 0.0
         self.last_loss = math.nan
 
+    def _load(self, folder: Path) -> Any:
+        if self.group.world > 1:
+            arithmetic = share_batch(
+                self.settings.batch_rows, self.settings.length, self.compute.micro_rows, self.group.data_parallel
+            )
+            self.log.say(f"pretrain: {self.group}; {arithmetic}")
+            return load_sharded(folder, self.group, bfloat16=self.dtype is torch.bfloat16)
+        load = load_model if self.settings.lora.quantize == "none" else load_quantized
+        return load(folder, self.device)
+
     def _divergence(self, data: _Data) -> Callable[[Tensor, Tensor], Tensor] | None:
         """The loss on replay rows when there is a teacher."""
         if data.teacher is None or data.replay is None:
             return None
-        return divergence_function(self.model, load_model(data.teacher, self.device), rows=data.old_rows)
+        make = divergence_function if self.group.world == 1 else sharded_divergence
+        return make(self.model, load_model(data.teacher, self.device), rows=data.old_rows)
 
     def _enter(self, number: int) -> None:
         self.learner.enter(number)
@@ -215,7 +239,7 @@ class _Run:
         steps, tokens = self.settings.steps, self.step_tokens
         progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
         self.tracking.begin(self.step)
-        with closing(self.tracking), self.saving.written(), stop_requested() as stop:
+        with closing(self.tracking), self.saving.written(), stop_requested() as asked:
             while self.step < steps:
                 if (number := self.learner.due(self.step)) != self.learner.number:
                     self._enter(number)
@@ -223,12 +247,19 @@ class _Run:
                 if after_step is not None:
                     after_step(self.step, self.model)
                 finished = self.step == steps
+                stop = self._agreed(asked)
                 if stop or (self.step % self.compute.checkpoint_every == 0 and not finished):
                     self._save()
                 if stop and not finished:
                     raise Interrupted(f"stopped at step {self.step} by {stop[0]}; run the same command to go on")
         self.learner.end()
         return self._summary(self.learner.write(self.out, self.model_folder, self.data.base))
+
+    def _agreed(self, asked: list[str]) -> list[str]:
+        """The signals that any process got: all of them stop after the same step, or none."""
+        if self.group.world == 1 or not self.group.sums(bool(asked))[0]:
+            return asked if self.group.world == 1 else []
+        return [name for names in self.group.gathered(list(asked)) for name in names]
 
     def _advance(self, progress: Progress) -> None:
         """Take one step and tell of it."""
@@ -257,20 +288,28 @@ class _Run:
         rows = sum(not interleave(index, self._replay_share)[0] for index in places)
         return rows * self.settings.length * self.target.bytes_per_place
 
-    def _batch(self) -> Iterator[tuple[bool, list[Row]]]:
-        """The step's rows in micro-batches, each with whether it is to match the teacher."""
-        first = self.step * self.settings.batch_rows
-        text: list[Row] = []
-        matched: list[Row] = []
-        for index in range(first, first + self.settings.batch_rows):
-            is_replay, own = interleave(index, self._replay_share)
-            if is_replay and self.replay:
-                (matched if self.divergence else text).append(self.replay.row(own))
-            else:
-                text.append(self.target.row(own))
-        for match, rows in ((False, text), (True, matched)):
-            for start in range(0, len(rows), self.compute.micro_rows):
-                yield match, rows[start : start + self.compute.micro_rows]
+    def _batch(self) -> Iterator[tuple[bool, list[Row], float]]:
+        """This process's rows in micro-batches, each with whether it is to match the teacher, and its weight.
+
+        Processes that share a model call it equally often; one without rows of a kind adds some that weigh nothing.
+        """
+        shares = self.group.shares(self.step * self.settings.batch_rows, self.settings.batch_rows)
+        split = [self._split(rows) for rows in shares]
+        for kind, match in ((0, False), (1, True)):
+            own = split[self.group.data_rank][kind]
+            passes = max(-(-len(parts[kind]) // self.compute.micro_rows) for parts in split)
+            for start in range(0, passes * self.compute.micro_rows, self.compute.micro_rows):
+                rows = own[start : start + self.compute.micro_rows]
+                yield match, [self._row(*place) for place in rows or [(match, 0)]], 1.0 if rows else 0.0
+
+    def _split(self, indices: range) -> tuple[list[tuple[bool, int]], list[tuple[bool, int]]]:
+        """Rows to learn the text of, and rows to match the teacher on; each as whether it is replay, and its index."""
+        places = [interleave(index, self._replay_share) for index in indices]
+        matched = [place for place in places if place[0] and self.divergence]
+        return [place for place in places if not (place[0] and self.divergence)], matched
+
+    def _row(self, is_replay: bool, index: int) -> Row:
+        return self.replay.row(index) if is_replay and self.replay else self.target.row(index)
 
     def _step(self) -> tuple[float, float, float]:
         """One optimizer step; returns mean loss in nats per token, gradient norm before clipping, body rate."""
@@ -285,15 +324,16 @@ class _Run:
         # For models with dropout: what is dropped must not depend on where the run was interrupted.
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         total = 0.0
-        for match, rows in self._batch():
+        for match, rows, weight in self._batch():
             ids, positions, labels = (self._tensor(rows, name) for name in ("ids", "positions", "labels"))
             with autocast(self.device, self.dtype):
                 if match and self.divergence:
                     loss = self.divergence(ids, positions) / self.step_tokens
                 else:
                     loss = self.loss(ids, positions, labels) / self.step_tokens
-            loss.backward()
-            total += loss.item()
+            (loss * weight * self.group.data_parallel).backward()  # FSDP2 averages gradients; they are to be summed
+            total += loss.item() * weight
+        total = self.group.sums(total)[0] / self.group.layout.tensor_parallel
         norm = self.learner.clip(self.settings.gradient_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._not_finite(total, norm)
@@ -314,7 +354,8 @@ class _Run:
         return torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(self.device)
 
     def _record(self, metrics: dict[str, Any]) -> None:
-        self.tracking.write(metrics)
+        if self.group.first_process:
+            self.tracking.write(metrics)
 
     def _save(self) -> None:
         started = time.perf_counter()

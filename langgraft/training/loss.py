@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from langgraft.training.kernels import flat_rows
 
+_Head = Callable[[Tensor], Tensor]
 IGNORED = -100  # the label of places that are not to be predicted, as torch has it
 CHUNK = 256  # positions; 256 x 150k logits in float32 are 154 MB
 
@@ -84,7 +85,7 @@ def loss_function(model: Any, *, z_loss: float = 0.0) -> Callable[[Tensor, Tenso
     Hidden states go straight into the chunked loss when the model's logits are nothing but its head applied
     to them. Models that do more (soft-capping, scaling: found by comparing, not by name) pay for full logits.
     """
-    body, head = _body_and_head(model)
+    body, head = body_and_head(model)
 
     def from_states(ids: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
         states, weight, bias = body(ids, positions), head.weight, head.bias  # type: ignore[attr-defined]
@@ -104,28 +105,33 @@ def divergence_function(model: Any, teacher: Any, *, rows: int) -> Callable[[Ten
 
     Source: learning without forgetting, Li and Hoiem 2016 (arXiv 1606.09282).
     """
-    student_body, student_head = _body_and_head(model)
-    teacher_body, teacher_head = _body_and_head(teacher)
-
-    def part(ours: Tensor, theirs: Tensor) -> Tensor:
-        with torch.no_grad():
-            wanted = F.log_softmax(teacher_head(theirs)[:, :rows].float(), dim=-1)
-        found = F.log_softmax(student_head(ours).float(), dim=-1)[:, :rows]
-        return F.kl_div(found, wanted, reduction="sum", log_target=True)
+    student_body, student_head = body_and_head(model)
+    teacher_body, teacher_head = body_and_head(teacher)
 
     def divergence(ids: Tensor, positions: Tensor) -> Tensor:
         with torch.no_grad():
             theirs = teacher_body(ids, positions)
-        ours = student_body(ids, positions)
-        total = ours.new_zeros((), dtype=torch.float32)
-        for chunk, target in zip(ours.split(CHUNK), theirs.split(CHUNK), strict=True):
-            total = total + checkpoint(part, chunk, target, use_reentrant=False)
-        return total
+        return chunked_divergence(student_body(ids, positions), student_head, theirs, teacher_head, rows)
 
     return divergence
 
 
-def _body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def chunked_divergence(ours: Tensor, head: _Head, theirs: Tensor, teacher_head: _Head, rows: int) -> Tensor:
+    """Summed KL(teacher || model) over the first `rows` ids, from states of both, (places, width)."""
+
+    def part(chunk: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = F.log_softmax(teacher_head(target)[:, :rows].float(), dim=-1)
+        found = F.log_softmax(head(chunk).float(), dim=-1)[:, :rows]
+        return F.kl_div(found, wanted, reduction="sum", log_target=True)
+
+    total = ours.new_zeros((), dtype=torch.float32)
+    for chunk, target in zip(ours.split(CHUNK), theirs.split(CHUNK), strict=True):
+        total = total + checkpoint(part, chunk, target, use_reentrant=False)
+    return total
+
+
+def body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], _Head]:
     """A model as `(ids, positions) -> states` of shape (places, width), and `states -> logits`.
 
     A model whose logits are more than its head gives full logits as its states.

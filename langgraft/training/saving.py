@@ -14,9 +14,11 @@ import torch
 
 from langgraft.errors import TrainingError
 from langgraft.progress import Log
-from langgraft.store import TEMPORARY, atomic_write
+from langgraft.store import TEMPORARY, atomic_write, disk_errors
 from langgraft.training import checkpoint
 from langgraft.training.learner import Learner
+from langgraft.training.parallel import Group
+from langgraft.training.together import write_parts
 
 METRICS = "metrics.jsonl"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, the end of a lease, and Slurm's warning before it
@@ -29,8 +31,17 @@ class Saving:
     `background`, a save copies the tensors and returns; a thread writes them, and the next save waits for it.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], *, keep: int, log: Log, background: bool = False) -> None:
-        self.out, self.keep, self.log = out, keep, log
+    def __init__(
+        self,
+        out: Path,
+        settings: dict[str, Any],
+        *,
+        keep: int,
+        log: Log,
+        background: bool = False,
+        group: Group | None = None,
+    ) -> None:
+        self.out, self.keep, self.log, self.group = out, keep, log, group or Group.alone()
         self.thread = ThreadPoolExecutor(1) if background else None
         self.writing: Future[Path] | None = None
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
@@ -51,10 +62,29 @@ class Saving:
                 f"{self.folder} to start afresh"
             )
         state = {**learner.state(), "progress": progress, "settings": self.settings}
-        if self.thread is None:
+        if self.group.world > 1:
+            self._save_together(step, state)
+        elif self.thread is None:
             checkpoint.save(self.folder, step, state, keep=self.keep)
         else:
             self.writing = self.thread.submit(checkpoint.save, self.folder, step, copied(state), keep=self.keep)
+
+    def _save_together(self, step: int, state: dict[str, Any]) -> None:
+        """Each process writes its parts; the first one all else, and puts the folder in its place."""
+        target = self.folder / checkpoint.name_of(step)
+        staging = target.with_name(f"{TEMPORARY}{target.name}")
+        plain = {key: value for key, value in state.items() if key not in checkpoint.TENSORS}
+        self.group.first(lambda: _fresh(staging))
+        parts = {key: value for key, value in state.items() if key in checkpoint.TENSORS}
+        files = write_parts(staging, parts, self.group)
+
+        def finish() -> None:
+            # A target that is there already is a damaged one that was passed over.
+            shutil.rmtree(target, ignore_errors=True)
+            checkpoint.finish(staging, target, step, plain, files)
+            checkpoint.drop_surplus(self.folder, step, self.keep)
+
+        self.group.first(finish)
 
     def wait(self) -> None:
         """Wait until what was saved is on the device; raises what went wrong there."""
@@ -78,15 +108,10 @@ class Saving:
         Raises:
             TrainingError: every checkpoint is damaged, or it belongs to a run with other settings.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("model", "adapter"):
-            for half_written in self.out.glob(f"{TEMPORARY}*{name}-*"):
-                shutil.rmtree(half_written)
-        found = checkpoint.load_latest(self.folder, self.log)
-        if found is None:
-            self.metrics.unlink(missing_ok=True)
+        step = self.group.first(self._newest_step)
+        if step is None:
             return None
-        step, state = found
+        state = checkpoint.load(self.folder, step)
         then = state["settings"]
         changed = [f"{k} {v} -> {self.settings.get(k)}" for k, v in then.items() if v != self.settings.get(k)]
         if changed:
@@ -94,14 +119,30 @@ class Saving:
                 f"the checkpoints in {self.out} belong to a run with other settings ({', '.join(changed)}); "
                 "use those settings, give another folder, or delete this one"
             )
-        self.cut_metrics(step)
+        self.group.first(lambda: self.cut_metrics(step))
         return step, state
+
+    def _newest_step(self) -> int | None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("model", "adapter"):
+            for half_written in self.out.glob(f"{TEMPORARY}*{name}-*"):
+                shutil.rmtree(half_written)
+        step = checkpoint.newest(self.folder, self.log)
+        if step is None:
+            self.metrics.unlink(missing_ok=True)
+        return step
 
     def cut_metrics(self, step: int) -> None:
         """Drop the lines of metrics of steps after `step`, and what a killed process left of a line."""
         lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
         kept = [line for line in lines[:step] if line.endswith("}")]
         atomic_write(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def _fresh(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True)
 
 
 def copied(state: Any, known: dict[Any, torch.Tensor] | None = None) -> Any:

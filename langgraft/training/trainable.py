@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from langgraft.training.regions import Region, gradient, local, region
+
 
 def token_matrices(model: Any) -> list[nn.Parameter]:
     """Embedding and head weights, once each (one parameter when tied)."""
@@ -33,17 +35,30 @@ def row_parameters(model: Any) -> list[nn.Parameter]:
 
 
 class NewRows:
-    """The rows from `first` on of all `row_parameters`, as parameters `parts` that share the matrices' memory."""
+    """The rows from `first` on of all `row_parameters`, as parameters `parts` that share the matrices' memory.
+
+    Of a sharded matrix, those of them that this process holds; `regions` say where they lie among the new rows.
+    """
 
     def __init__(self, model: Any, first: int) -> None:
-        self.first = first
         self.whole = row_parameters(model)
-        self.parts = [nn.Parameter(matrix.detach()[first:]) for matrix in self.whole]
+        places = [region(matrix) for matrix in self.whole]
+        self.skipped = [min(max(first - place.offset[0], 0), place.sizes[0]) for place in places]
+        self.parts = [nn.Parameter(local(p)[skip:]) for p, skip in zip(self.whole, self.skipped, strict=True)]
+        self.regions = [
+            Region(
+                (place.whole[0] - first, *place.whole[1:]),
+                (max(place.offset[0] - first, 0), *place.offset[1:]),
+                tuple(part.shape),
+            )
+            for place, part in zip(places, self.parts, strict=True)
+        ]
 
     def take_gradients(self) -> None:
         """Hand the new rows' part of each gradient to the parts; the gradients of old rows go nowhere."""
-        for matrix, part in zip(self.whole, self.parts, strict=True):
-            part.grad = None if matrix.grad is None else matrix.grad[self.first :]
+        for matrix, part, skip in zip(self.whole, self.parts, self.skipped, strict=True):
+            found = gradient(matrix)
+            part.grad = None if found is None else found[skip:]
             matrix.grad = None
 
 
@@ -86,19 +101,19 @@ class OldRows:
     """Holds back the first `count` rows of every token matrix to `factor` of their step."""
 
     def __init__(self, model: Any, count: int, factor: float) -> None:
-        self.matrices = token_matrices(model)
-        self.count, self.factor = count, factor
-        self.before: list[Tensor] = []
+        self.factor = factor
+        self.old: list[Tensor] = []
         if factor < 1.0:
-            self.before = [torch.empty_like(matrix[:count]) for matrix in self.matrices]
+            matrices = token_matrices(model)
+            here = [max(count - region(matrix).offset[0], 0) for matrix in matrices]
+            self.old = [local(matrix)[:rows] for matrix, rows in zip(matrices, here, strict=True)]
+        self.before = [torch.empty_like(old) for old in self.old]
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
         """Wrap the optimizer's step. With factor 0 old rows stay bit-identical."""
-        for kept, matrix in zip(self.before, self.matrices, strict=False):
-            kept.copy_(matrix.detach()[: self.count])
+        for kept, old in zip(self.before, self.old, strict=True):
+            kept.copy_(old)
         yield
-        with torch.no_grad():
-            for kept, matrix in zip(self.before, self.matrices, strict=False):
-                old = matrix[: self.count]
-                old.copy_(kept if self.factor == 0.0 else torch.lerp(kept, old, self.factor))
+        for kept, old in zip(self.before, self.old, strict=True):
+            old.copy_(kept if self.factor == 0.0 else torch.lerp(kept, old, self.factor))

@@ -223,7 +223,7 @@ def test_checkpoints_in_the_background_are_the_same(
     run(data, tmp_path, compute=replace(ONE_THREAD, async_checkpoints=True))
     assert_same(tmp_path, whole[0])
     for name in ("step-000002", "step-000004"):
-        ours, theirs = (checkpoint._load(out / "checkpoints" / name) for out in (tmp_path, whole[0]))
+        ours, theirs = (checkpoint.load(out / "checkpoints", int(name[5:])) for out in (tmp_path, whole[0]))
         for part in ("model", "optimizer"):
             torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
         sizes = [(out / "checkpoints" / name / "model.pt").stat().st_size for out in (tmp_path, whole[0])]

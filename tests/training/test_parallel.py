@@ -1,0 +1,268 @@
+"""Several processes train the model that one trains: the arithmetic here, the rest under torchrun on CPUs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from quick import ONE_THREAD, QUICK
+from safetensors.torch import load_file
+
+from langgraft.errors import ModelError, RecipeError
+from langgraft.progress import Log
+from langgraft.store import read_json, write_json
+from langgraft.training.checkpoint import MANIFEST
+from langgraft.training.loop import METRICS, Settings, train
+from langgraft.training.modes import Lora, Phase
+from langgraft.training.parallel import Group, Layout, check_model, check_together, resolved, share_batch
+
+CHILD = Path(__file__).with_name("together_child.py")
+OLD = 300
+FOUR_ROWS = replace(QUICK, batch_rows=4, ema_decay=0.5, z_loss=1e-3)
+NEW_ROWS = replace(QUICK, batch_rows=4, phases=(Phase("new_rows", 0.5), Phase("full", 0.5)), old_rows_learning_rate=0.0)
+LORA = replace(QUICK, batch_rows=4, phases=(Phase("lora"),), lora=Lora(rank=4))
+
+
+def grouped(monkeypatch: pytest.MonkeyPatch, processes: int, rank: int = 0, layout: Layout | None = None) -> Group:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    monkeypatch.setenv("RANK", str(rank))
+    return Group(layout)
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "found"),
+    [
+        (Layout(), 8, Layout(1, 8, 1)),
+        (Layout(2), 8, Layout(2, 4, 1)),
+        (Layout(2, 0, 2), 8, Layout(2, 2, 2)),
+        (Layout(1, 1, 8), 8, Layout(1, 1, 8)),
+    ],
+)
+def test_fsdp_takes_what_is_left(asked: Layout, processes: int, found: Layout) -> None:
+    assert resolved(asked, processes) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "sentence"),
+    [
+        (Layout(3), 8, r"= 3 x 2 x 1 does not make the 8 processes that were started; start 6 or 9 processes"),
+        (Layout(2, 2, 1), 8, r"= 2 x 2 x 1 does not make the 8 processes that were started; start 4 processes"),
+        (Layout(2), 1, r"does not make the 1 process that were started; start 2"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_refused(asked: Layout, processes: int, sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        resolved(asked, processes)
+
+
+def test_the_arithmetic_of_a_step() -> None:
+    assert share_batch(256, 2048, 4, 8) == (
+        "a step is 524,288 tokens: 4 rows of 2,048 at a time x 8 accumulated x 8 data-parallel"
+    )
+    assert "3 rows of 8 at a time (the last has 1) x 2 accumulated x 2 data-parallel" in share_batch(8, 8, 3, 2)
+    with pytest.raises(RecipeError, match=r"makes 6 rows of 32, which 4 data-.*; use 128 or 256$"):
+        share_batch(6, 32, 4, 4)
+    with pytest.raises(RecipeError, match=r"makes 3 rows of 32, which 4 data-.*; use 128$"):
+        share_batch(3, 32, 4, 4)
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 50))
+def test_every_row_is_taken_once(processes: int, each: int, step: int) -> None:
+    count = processes * each
+    group = Group.alone()
+    group.data_parallel = processes
+    shares = group.shares(step * count, count)
+    assert [row for rows in shares for row in rows] == list(range(step * count, (step + 1) * count))
+    assert {len(rows) for rows in shares} == {each}
+
+
+def test_what_cannot_be_cut_is_refused(pico: Path) -> None:
+    with pytest.raises(RecipeError, match="tensor_parallel = 3 does not divide the model's 2 key-value heads; use one"):
+        check_model(pico, Layout(3, 1))
+    with pytest.raises(RecipeError, match=r"400 rows cannot be cut into .* = 7 equal parts; set surgery.pad_to"):
+        check_model(pico, Layout(1, 7))
+    check_model(pico, Layout(2, 8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "background", "layout", "sentence"),
+    [
+        (replace(QUICK, optimizer="muon"), False, Layout(), 'optimizer = "muon" looks at whole matrices'),
+        (QUICK, True, Layout(), "async_checkpoints is for one process, and 2 were started"),
+        (LORA, False, Layout(2), 'mode "lora" does not go with compute.tensor_parallel'),
+        (replace(QUICK, phases=(Phase("lora", 0.5), Phase("full", 0.5))), False, Layout(), 'a phase after "lora"'),
+        (replace(LORA, lora=Lora(quantize="nf4")), False, Layout(), "quantize"),
+    ],
+)
+def test_what_one_process_alone_can_do(
+    settings: Settings, background: bool, layout: Layout, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_together(settings, background, Group.alone())
+    with pytest.raises(RecipeError, match=sentence):
+        check_together(settings, background, grouped(monkeypatch, 2, layout=layout))
+
+
+def test_an_error_of_one_process_is_that_of_all() -> None:
+    def fail() -> None:
+        raise ModelError("no")
+
+    group = Group.alone()
+    assert group.first(lambda: 3) == 3
+    assert group.everyone(lambda: 4) == [4]
+    for ask in (group.first, group.everyone):
+        with pytest.raises(ModelError, match="no"):
+            ask(fail)
+
+
+class Runs:
+    """Trainings in one process, and under torchrun, of the same data."""
+
+    def __init__(self, folder: Path, models: dict[str, Path], target: Path, replay: Path) -> None:
+        self.folder, self.models, self.target, self.replay = folder, models, target, replay
+
+    def alone(self, name: str, model: str, settings: Settings, teacher: str | None = None) -> Path:
+        """One process."""
+        out = self.folder / name
+        out.mkdir()
+        train(
+            self.models[model], out, target=self.target, replay=self.replay, old_rows=OLD, settings=settings,
+            teacher=self.models[teacher] if teacher else None, compute=ONE_THREAD, log=Log(quiet=True),
+        )  # fmt: skip
+        return out
+
+    def job(self, name: str, model: str, settings: Settings, layout: Layout, **options: Any) -> dict[str, Any]:
+        """One training for `together`; jobs of the same `out` go on where the one before stopped."""
+        out = self.folder / options.pop("out", name)
+        out.mkdir(exist_ok=True)
+        compute = {key: value for key, value in asdict(ONE_THREAD).items() if key != "layout"}
+        paths = {"model": self.models[model], "out": out, "target": self.target, "replay": self.replay}
+        return {
+            **{key: str(path) for key, path in paths.items()}, "name": name, "old_rows": OLD, "compute": compute,
+            "settings": asdict(settings), "layout": asdict(layout), **options,
+        }  # fmt: skip
+
+    def together(self, processes: int, jobs: list[dict[str, Any]]) -> None:
+        """Do jobs under torchrun."""
+        write_json(self.folder / "jobs.json", jobs)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        path = os.pathsep.join([str(CHILD.parent), str(CHILD.parents[1]), os.environ.get("PYTHONPATH", "")])
+        done = subprocess.run(
+            [*command, str(CHILD), str(self.folder / "jobs.json")],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def runs(pico: Path, pico_untied: Path, target: Path, replay: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    models = {"tied": pico, "untied": pico_untied}
+    return Runs(tmp_path_factory.mktemp("together"), models, target, replay)
+
+
+def result(out: Path, name: str, rank: int = 0) -> str:
+    return str(read_json(out / f"result-{name}-{rank}.json")["result"])
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / METRICS).read_text().splitlines()]
+
+
+def rows_taken(out: Path, name: str, ranks: range) -> Counter[tuple[int, bool, int]]:
+    """How often each row was taken, by all processes together."""
+    return Counter(tuple(row) for rank in ranks for row in read_json(out / f"result-{name}-{rank}.json")["rows"])
+
+
+CASES: dict[str, tuple[str, Settings, Layout, str | None]] = {
+    "fsdp": ("tied", FOUR_ROWS, Layout(), None),
+    "tensor": ("tied", FOUR_ROWS, Layout(2), None),
+    "tensor-untied": ("untied", NEW_ROWS, Layout(2), None),
+    "replicas": ("untied", FOUR_ROWS, Layout(1, 1, 2), None),
+    "new-rows": ("tied", NEW_ROWS, Layout(), None),
+    "lora": ("tied", LORA, Layout(), None),
+    "distill": ("tied", replace(FOUR_ROWS, replay_ratio=0.3), Layout(), "tied"),
+    "distill-tensor": ("untied", FOUR_ROWS, Layout(2), "untied"),
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(runs: Runs) -> dict[str, tuple[Path, Path]]:
+    """Each case alone and by two processes, all of these in one torchrun."""
+    one = {name: runs.alone(f"{name}-alone", model, s, teacher) for name, (model, s, _, teacher) in CASES.items()}
+    jobs = [
+        runs.job(name, model, s, layout, **({"teacher": str(runs.models[teacher])} if teacher else {}))
+        for name, (model, s, layout, teacher) in CASES.items()
+    ]
+    runs.together(2, jobs)
+    return {name: (one[name], runs.folder / name) for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_equal_one(name: str, pairs: dict[str, tuple[Path, Path]], runs: Runs) -> None:
+    alone, together = pairs[name]
+    assert [result(together, name, rank) for rank in (0, 1)] == ["done", "done"]
+    assert losses(together) == pytest.approx(losses(alone), abs=1e-5)
+    ours, theirs = (load_file(out / "model" / "model.safetensors") for out in (together, alone))
+    assert ours.keys() == theirs.keys()
+    for key, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[key], rtol=1e-3, atol=1e-4)
+    model, settings, _, _ = CASES[name]
+    before = load_file(runs.models[model] / "model.safetensors")
+    assert any(not torch.equal(ours[key], before[key]) for key in before)
+    if settings.old_rows_learning_rate == 0.0 or name == "lora":
+        for key in ("model.embed_tokens.weight", *(["lm_head.weight"] if model == "untied" else [])):
+            assert torch.equal(ours[key][:OLD], before[key][:OLD])
+            assert not torch.equal(ours[key][OLD:], before[key][OLD:])
+    assert (together / "adapter").is_dir() == (name == "lora")
+
+
+def test_one_checkpoint_of_two_processes_has_a_manifest(pairs: dict[str, tuple[Path, Path]]) -> None:
+    folder = pairs["fsdp"][1] / "checkpoints" / "step-000004"
+    files = read_json(folder / MANIFEST)["files"]
+    assert sorted(files) == sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    assert [f"model-0000{n}-of-00002.pt" in files for n in (1, 2)] == [True, True]
+    said = (pairs["fsdp"][1] / "log.txt").read_text()
+    assert "2 processes (2 FSDP); a step is 128 tokens: 2 rows of 32 at a time x 1 accumulated x 2 data" in said
+
+
+def test_more_and_fewer_processes_go_on_where_others_stopped(runs: Runs) -> None:
+    """4, 2 and 1 processes; TP2 x FSDP2, then FSDP2; a signal to one process stops all. No row twice, none left out."""
+    settings = replace(FOUR_ROWS, ema_decay=0.0)
+    alone = losses(runs.alone("elastic-alone", "tied", settings))
+    four = [
+        runs.job("four", "tied", settings, Layout(), out="elastic", stop=2),
+        runs.job("cut", "tied", settings, Layout(2), out="reshaped", stop=3),
+    ]
+    runs.together(4, four)
+    two = [
+        runs.job("two", "tied", settings, Layout(), out="elastic", stop=4),
+        runs.job("fsdp2", "tied", settings, Layout(), out="reshaped"),
+    ]
+    newest = runs.folder / "elastic" / "checkpoints" / "step-000002" / "optimizer-00003-of-00004.pt"
+    assert newest.is_file()
+    runs.together(2, two)
+    elastic, reshaped = runs.folder / "elastic", runs.folder / "reshaped"
+    for out, name, ranks in ((elastic, "four", range(4)), (reshaped, "cut", range(4)), (elastic, "two", range(2))):
+        for rank in ranks:
+            assert "by SIGUSR1; run the same command to go on" in result(out, name, rank), (name, rank)
+    taken = rows_taken(elastic, "four", range(4)) + rows_taken(elastic, "two", range(2))
+    assert set(taken.values()) == {1}
+    assert len(taken) == 4 * 4  # steps times rows
+    train(
+        runs.models["tied"], elastic, target=runs.target, replay=runs.replay, old_rows=OLD, settings=settings,
+        compute=ONE_THREAD, log=Log(elastic / "log.txt", quiet=True),
+    )  # fmt: skip
+    assert "going on from step 4 of 6" in (elastic / "log.txt").read_text()
+    assert losses(elastic) == pytest.approx(alone, abs=1e-5)
+    assert result(reshaped, "fsdp2") == "done"
+    assert losses(reshaped) == pytest.approx(alone, abs=1e-5)
