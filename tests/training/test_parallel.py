@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from command import Finished
 from hypothesis import given
 from hypothesis import strategies as st
 from quick import ONE_THREAD, QUICK
@@ -19,7 +21,7 @@ from safetensors.torch import load_file
 from langgraft.errors import ModelError, RecipeError
 from langgraft.progress import Log
 from langgraft.store import read_json, write_json
-from langgraft.training.checkpoint import MANIFEST
+from langgraft.training.checkpoint import MANIFEST, newest
 from langgraft.training.loop import METRICS, Settings, train
 from langgraft.training.modes import Lora, Phase
 from langgraft.training.parallel import Group, Layout, check_model, check_together, resolved, share_batch
@@ -233,6 +235,53 @@ def test_one_checkpoint_of_two_processes_has_a_manifest(pairs: dict[str, tuple[P
     assert [f"model-0000{n}-of-00002.pt" in files for n in (1, 2)] == [True, True]
     said = (pairs["fsdp"][1] / "log.txt").read_text()
     assert "2 processes (2 FSDP); a step is 128 tokens: 2 rows of 32 at a time x 1 accumulated x 2 data" in said
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "flipped"])
+def test_damage_to_any_part_is_found(damage: str, pairs: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    folder = pairs["fsdp"][1] / "checkpoints"
+    for file in sorted((folder / "step-000004").iterdir()):
+        copy = tmp_path / f"{file.name}-{damage}"
+        shutil.copytree(folder, copy)
+        broken, content = copy / "step-000004" / file.name, file.read_bytes()
+        if damage == "deleted":
+            broken.unlink()
+        elif damage == "truncated":
+            broken.write_bytes(content[:-1])
+        else:
+            broken.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        assert newest(copy, Log(tmp_path / "log.txt", quiet=True)) == 2, file.name
+    assert "checkpoint step-000004 is damaged" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_recipe_trains_in_two_processes(finished: Finished, tmp_path: Path) -> None:
+    """The command that `langgraft launch` writes; the first process alone writes the stage and the summary."""
+    shutil.copytree(finished.runs, tmp_path / "runs")
+    before = next((tmp_path / "runs" / "pico").glob("pretrain-*"))
+    expected = losses(before)
+    shutil.rmtree(before)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "langgraft",
+    ]
+    done = subprocess.run(
+        [*command, "run", str(finished.recipe), "--runs", str(tmp_path / "runs"), "--only", "pretrain", "--json"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert json.loads(done.stdout)["name"] == "pico"
+    assert (before / "stage.json").is_file()
+    assert losses(before) == pytest.approx(expected, abs=1e-5)
+    assert done.stderr.count("2 processes (2 FSDP); a step is 128 tokens") == 1
 
 
 def test_more_and_fewer_processes_go_on_where_others_stopped(runs: Runs) -> None:
