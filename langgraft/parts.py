@@ -5,10 +5,10 @@ from typing import Any
 
 from langgraft.base import locate
 from langgraft.corpus.part import Part
-from langgraft.pipeline import LazyBase, base_hash, check, plan, run_folder
+from langgraft.pipeline import base_hash, check, plan, run_folder
 from langgraft.progress import Log
 from langgraft.recipe import Recipe
-from langgraft.runs import Inputs
+from langgraft.runs import Inputs, LazyBase
 from langgraft.store import disk_errors, lock
 
 

@@ -26,7 +26,7 @@ from langgraft.processes import crew, rank
 from langgraft.progress import Log, clock
 from langgraft.recipe import Filters, Pretrain, Recipe, Section, Surgery
 from langgraft.recipe_file import non_default
-from langgraft.runs import LAUNCH, MARKER, Inputs, as_input, begun, versions
+from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, as_input, begun, versions
 from langgraft.store import (
     TEMPORARY,
     atomic_write,
@@ -372,9 +372,7 @@ def _help(recipe: Recipe, runs: Path) -> dict[str, Any]:
     return {}
 
 
-def _inputs(
-    item: Planned, planned: Sequence[Planned], recipe: Recipe, base: "LazyBase", root: Path, log: Log
-) -> Inputs:
+def _inputs(item: Planned, planned: Sequence[Planned], recipe: Recipe, base: LazyBase, root: Path, log: Log) -> Inputs:
     folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.stage.needs}
     return Inputs(recipe.name, folders, recipe.model, recipe.compute, base, base.key, root / "cache", log)
 
@@ -448,7 +446,7 @@ def _run_stage(
     item: Planned,
     planned: Sequence[Planned],
     recipe: Recipe,
-    base: "LazyBase",
+    base: LazyBase,
     root: Path,
     log: Log,
     others: Any = None,
@@ -492,21 +490,3 @@ def base_hash(planned: Sequence[Planned]) -> str:
     return next(
         (fingerprint(p.record["inputs"]["model.base"])[:8] for p in planned if "model.base" in p.record["inputs"]), ""
     )
-
-
-class LazyBase:
-    """The base as a hub folder, made on first use and kept in the run's cache."""
-
-    def __init__(self, base: Base, key: str, cache: Path, log: Log) -> None:
-        self.base, self.key, self.cache, self.log = base, key, cache, log
-        self.folder: Path | None = None
-
-    def __call__(self) -> Path:
-        from langgraft.base import materialise
-
-        if self.folder is None:
-            folder = self.cache / f"base-{self.key}"
-            if self.base.kind == "gguf" and not folder.is_dir():
-                self.log.say(f"reading {self.base.name} and dequantising it to float32")
-            self.folder = materialise(self.base, folder)
-        return self.folder

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from langgraft.base import Base
 from langgraft.corpus.document import Input
 from langgraft.progress import Log
 from langgraft.recipe import ComputeSection, InputText, Model
@@ -36,6 +37,24 @@ class Inputs:
 def begun(folder: Path) -> bool:
     """Whether a stage has started in its folder, which may hold no more than the scripts that are to start it."""
     return folder.is_dir() and any(path.name != LAUNCH for path in folder.iterdir())
+
+
+class LazyBase:
+    """The base as a hub folder, made on first use and kept in the run's cache."""
+
+    def __init__(self, base: Base, key: str, cache: Path, log: Log) -> None:
+        self.base, self.key, self.cache, self.log = base, key, cache, log
+        self.folder: Path | None = None
+
+    def __call__(self) -> Path:
+        from langgraft.base import materialise
+
+        if self.folder is None:
+            folder = self.cache / f"base-{self.key}"
+            if self.base.kind == "gguf" and not folder.is_dir():
+                self.log.say(f"reading {self.base.name} and dequantising it to float32")
+            self.folder = materialise(self.base, folder)
+        return self.folder
 
 
 def as_input(entry: InputText) -> Input:

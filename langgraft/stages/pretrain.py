@@ -25,7 +25,7 @@ from langgraft.training.mixture import packed_tokens, write_mixture
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import pack
-from langgraft.training.parallel import Group, Layout, check_together, first_alone, share_batch
+from langgraft.training.parallel import Layout, check_together, first_alone, resolved, share_batch
 from langgraft.training.replay import generate_replay
 from langgraft.training.tracking import check_trackers
 
@@ -54,12 +54,12 @@ def check(section: Pretrain, recipe: Recipe) -> None:
 
 
 def _check_processes(settings: Settings, compute: ComputeSection) -> None:
-    """Refuse what the processes that torchrun started cannot share; nothing is asked of a run of one."""
-    if world() == 1:
-        return
-    group = Group(layout_of(compute))
-    share_batch(settings.batch_rows, settings.length, compute.micro_batch_rows, group.data_parallel)
-    check_together(settings, compute.async_checkpoints, group)
+    """Refuse what the processes that train cannot share: those torchrun started, or those it is to start."""
+    processes = world() if world() > 1 else compute.nodes * compute.processes_per_node
+    layout = resolved(layout_of(compute), processes)
+    parallel = layout.fsdp * layout.replicas
+    share_batch(settings.batch_rows, settings.length, compute.micro_batch_rows, parallel)
+    check_together(settings, compute.async_checkpoints, layout, processes)
 
 
 def _check_modes(section: Pretrain, recipe: Recipe) -> None:

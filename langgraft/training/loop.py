@@ -76,7 +76,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Compute:
-    """How and where; changes nothing about what is learned except rounding."""
+    """How and where; changes nothing about what is learned except rounding.
+
+    With a `layout`, all processes that torchrun started train one model; without, this one trains alone.
+    """
 
     device: str = "auto"
     dtype: str = "auto"
@@ -89,7 +92,7 @@ class Compute:
     compile: bool = False
     activation_checkpointing: bool = False
     report_to: tuple[str, ...] = ()
-    layout: Layout = field(default_factory=Layout)
+    layout: Layout | None = None
 
 
 def train(
@@ -122,12 +125,15 @@ def train(
             other settings.
         Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was written, the same call resumes.
 
-    Under torchrun, every process calls it alike; the first one writes, and all return the summary.
+    With `compute.layout`, every process calls it alike; the first one writes, and all return the summary.
     """
     data, compute = _Data(target, replay, teacher, old_rows, base), compute or Compute()
-    join(compute.device)
-    group = Group(compute.layout)
-    check_together(settings, compute.async_checkpoints, group)
+    if compute.layout is None:
+        group = Group.alone()
+    else:
+        join(compute.device)
+        group = Group(compute.layout)
+    check_together(settings, compute.async_checkpoints, group.layout, group.world)
     shown = (log or Log()) if group.first_process else Log(quiet=True)
     return _Run(model_folder, out, data, settings, compute, shown, group).go(after_step)
 
@@ -189,6 +195,7 @@ class _Run:
         check_kernels(kernels, self.device)
         self.tracking = Tracking(out, compute.report_to if group.first_process else (), asdict(settings))
         self.speed = Speedometer(self.device, self.dtype)
+        self.speed.rate *= group.world  # all of them work on a step
         self.model = self._load(model_folder)
         prepare(self.model, kernels, self.dtype, log)
         make_loss = loss_function if group.world == 1 else sharded_loss

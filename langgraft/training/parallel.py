@@ -46,8 +46,8 @@ def resolved(layout: Layout, processes: int) -> Layout:
         low, high = processes // rest * rest, (processes // rest + 1) * rest
         near = f"start {low or high} or {high} processes" if not layout.fsdp else f"start {rest * found.fsdp} processes"
         raise RecipeError(
-            f"compute.tensor_parallel x fsdp x data_parallel_replicas = {tried} does not make the {processes} "
-            f"process{'es' if processes > 1 else ''} that were started; {near}, or change these fields"
+            f"compute.tensor_parallel x fsdp x data_parallel_replicas = {tried} does not make "
+            f"{processes} process{'es' if processes > 1 else ''}, which train here; {near}, or change these fields"
         )
     return found
 
@@ -313,16 +313,16 @@ def through(model: Any, work: Callable[..., T], *inputs: Any) -> T:
             model.forward = had
 
 
-def check_together(settings: Any, background: bool, group: Group) -> None:
+def check_together(settings: Any, background: bool, layout: Layout, processes: int) -> None:
     """Say before anything is read what only one process can do; `settings` are the loop's.
 
     Raises:
         RecipeError: the optimizer, a mode, or the way of saving is for one process.
     """
-    if group.world == 1:
+    if processes == 1:
         return
     modes = [phase.mode for phase in settings.phases]
-    several = f"and {group.world} were started"
+    several = f"and these are {processes}"
     if settings.optimizer != "adamw":
         raise RecipeError(
             f'pretrain.optimizer = "{settings.optimizer}" looks at whole matrices, so it is for one process, '
@@ -330,7 +330,7 @@ def check_together(settings: Any, background: bool, group: Group) -> None:
         )
     if background:
         raise RecipeError(f"compute.async_checkpoints is for one process, {several}; leave it out")
-    if "lora" in modes and group.layout.tensor_parallel > 1:
+    if "lora" in modes and layout.tensor_parallel > 1:
         raise RecipeError('pretrain.mode "lora" does not go with compute.tensor_parallel; use fsdp for it')
     if "lora" in modes[:-1]:
         raise RecipeError(

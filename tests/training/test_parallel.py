@@ -33,12 +33,6 @@ NEW_ROWS = replace(QUICK, batch_rows=4, phases=(Phase("new_rows", 0.5), Phase("f
 LORA = replace(QUICK, batch_rows=4, phases=(Phase("lora"),), lora=Lora(rank=4))
 
 
-def grouped(monkeypatch: pytest.MonkeyPatch, processes: int, rank: int = 0, layout: Layout | None = None) -> Group:
-    monkeypatch.setenv("WORLD_SIZE", str(processes))
-    monkeypatch.setenv("RANK", str(rank))
-    return Group(layout)
-
-
 @pytest.mark.parametrize(
     ("asked", "processes", "found"),
     [
@@ -55,9 +49,9 @@ def test_fsdp_takes_what_is_left(asked: Layout, processes: int, found: Layout) -
 @pytest.mark.parametrize(
     ("asked", "processes", "sentence"),
     [
-        (Layout(3), 8, r"= 3 x 2 x 1 does not make the 8 processes that were started; start 6 or 9 processes"),
-        (Layout(2, 2, 1), 8, r"= 2 x 2 x 1 does not make the 8 processes that were started; start 4 processes"),
-        (Layout(2), 1, r"does not make the 1 process that were started; start 2"),
+        (Layout(3), 8, r"= 3 x 2 x 1 does not make 8 processes, which train here; start 6 or 9 processes"),
+        (Layout(2, 2, 1), 8, r"= 2 x 2 x 1 does not make 8 processes, which train here; start 4 processes"),
+        (Layout(2), 1, r"does not make 1 process, which train here; start 2"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(asked: Layout, processes: int, sentence: str) -> None:
@@ -98,18 +92,16 @@ def test_what_cannot_be_cut_is_refused(pico: Path) -> None:
     ("settings", "background", "layout", "sentence"),
     [
         (replace(QUICK, optimizer="muon"), False, Layout(), 'optimizer = "muon" looks at whole matrices'),
-        (QUICK, True, Layout(), "async_checkpoints is for one process, and 2 were started"),
+        (QUICK, True, Layout(), "async_checkpoints is for one process, and these are 2"),
         (LORA, False, Layout(2), 'mode "lora" does not go with compute.tensor_parallel'),
         (replace(QUICK, phases=(Phase("lora", 0.5), Phase("full", 0.5))), False, Layout(), 'a phase after "lora"'),
         (replace(LORA, lora=Lora(quantize="nf4")), False, Layout(), "quantize"),
     ],
 )
-def test_what_one_process_alone_can_do(
-    settings: Settings, background: bool, layout: Layout, sentence: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    check_together(settings, background, Group.alone())
+def test_what_one_process_alone_can_do(settings: Settings, background: bool, layout: Layout, sentence: str) -> None:
+    check_together(settings, background, Layout(fsdp=1), 1)
     with pytest.raises(RecipeError, match=sentence):
-        check_together(settings, background, grouped(monkeypatch, 2, layout=layout))
+        check_together(settings, background, resolved(layout, 2), 2)
 
 
 def test_an_error_of_one_process_is_that_of_all() -> None:
