@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ def name_of(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
+def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2, best: Collection[int] = ()) -> Path:
     """Write `folder/step-N` with every value of `state` as a file, then drop all but the newest `keep`.
+
+    Those of the steps in `best` are kept too.
 
     Values are state dicts of tensors (written with torch.save) or JSON values. The manifest holds the size
     and sha256 of each file.
@@ -41,7 +44,7 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
         written = sorted(staging.iterdir())
         manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in written}
         write_manifest(staging, step, manifest)
-    for surplus in [*newer, *older[keep - 1 :]]:
+    for surplus in [*newer, *(found for found in older[keep - 1 :] if _step(found) not in best)]:
         shutil.rmtree(surplus)
     return target
 
@@ -75,6 +78,18 @@ def load_latest(folder: Path, log: Log) -> tuple[int, dict[str, Any]] | None:
             "or restore one from a backup"
         )
     return None
+
+
+def load_step(folder: Path, step: int) -> dict[str, Any]:
+    """Load the checkpoint of one step.
+
+    Raises:
+        TrainingError: it is damaged or not there.
+    """
+    found = folder / name_of(step)
+    if problem := check(found):
+        raise TrainingError(f"checkpoint {found} is damaged ({problem}); run again with another folder")
+    return _load(found)
 
 
 def check(checkpoint: Path) -> str | None:
