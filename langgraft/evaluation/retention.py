@@ -19,6 +19,7 @@ from langgraft.errors import CorpusError, RecipeError
 from langgraft.evaluation.bpb import Scores, score
 from langgraft.evaluation.icl import PAIRS, recall_items, recalled
 from langgraft.evaluation.stats import Interval, bootstrap_change, wilson
+from langgraft.progress import Log
 from langgraft.text import Language
 from langgraft.tokenizer.files import load
 from langgraft.training.retention import Measurement
@@ -93,6 +94,7 @@ class Gauge:
         dtype: str = "float32",
         threads: int = 0,
         seed: int = 0,
+        log: Log | None = None,
     ) -> None:
         """Measure the base, so that models can be judged by it.
 
@@ -111,6 +113,7 @@ class Gauge:
             dtype: the format its matrix products run in, as in training: auto, float32 or bfloat16.
             threads: CPU threads; 0 takes every core.
             seed: of the items and the bootstrap.
+            log: where it is said what the base does.
 
         Raises:
             CorpusError: the source texts have too few different words for the in-context probe.
@@ -135,6 +138,17 @@ class Gauge:
             self.base = self._found(load_model(base, where), base)
         self.can_recall = wilson(int(self.base.recall.sum()), items)[0] > 1 / PAIRS
         self._check_base()
+        if log is not None:
+            log.say(f"retention, the base: {self._said_of_base()}")
+
+    def _said_of_base(self) -> str:
+        values = self._values(self.base)
+        parts = [
+            f"{held.language.name} {values[f'{side}_bits_per_byte']:.3f} bits per byte"
+            for side, held in self.sides.items()
+        ]
+        chance = "" if self.can_recall else f", not clearly above chance ({1 / PAIRS:.0%}), so that no bound holds"
+        return "; ".join([*parts, f"in-context recall {values['in_context']:.0%}{chance}"])
 
     def _check_base(self) -> None:
         right, bound = self.base.right["source"], self.bounds.right_language
@@ -243,7 +257,7 @@ class Gauge:
             f"({change[side].mean:+.1%}, 95% {change[side].low:+.1%} to {change[side].high:+.1%})"
             for side in self.sides
         ]
-        tail = f" ({recall.mean:+.0%})" if recall else " (the base is not above chance, so no bound holds)"
+        tail = f" ({recall.mean:+.0%})" if recall else ""
         parts.append(f"in-context recall {values['in_context']:.0%}{tail}")
         for side, held in self.sides.items():
             if (rate := values.get(f"{side}_right_language")) is not None:

@@ -137,12 +137,18 @@ class Watch:
 
         Those of steps that were turned back from stay; they belong to the story.
         """
-        if step == 0 and not self.rollbacks:
-            self.records_file.unlink(missing_ok=True)
+        if step == 0 and not (self.rollbacks and self.rollbacks[-1].to == 0):
+            self._forget()
         lines = self.records_file.read_text(encoding="utf-8").split("\n") if self.records_file.is_file() else []
         rows = [json.loads(line) for line in lines if line.endswith("}")]
         self.records = [row for row in rows if row["step"] <= step or not self._kept(row)]
         atomic_write(self.records_file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.records))
+
+    def _forget(self) -> None:
+        """Begin a run anew: somebody removed the checkpoints."""
+        self.rollbacks, self.cursor.segments = [], self.cursor.segments[:1]
+        for file in (self.records_file, self.rollbacks_file):
+            file.unlink(missing_ok=True)
 
     def _kept(self, row: dict[str, Any]) -> bool:
         """Whether a record is of the way that leads to the model, not of one that was turned back from."""
