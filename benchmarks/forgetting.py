@@ -232,8 +232,8 @@ def conditions(bench: Bench) -> str:
     info, asked = machine(), bench.asked
     return textwrap.fill(
         f"{asked.name} with 2,048 new tokens for `{asked.language}`, {SETTINGS.steps} steps of "
-        f"{SETTINGS.batch_rows * SETTINGS.length} tokens, rates {SETTINGS.learning_rate:g} (transformer and old rows) and "
-        f"{SETTINGS.new_rows_learning_rate:g} (new rows). Measured every {EVERY} steps on development text: "
+        f"{SETTINGS.batch_rows * SETTINGS.length} tokens, rates {SETTINGS.learning_rate:g} (transformer and old rows) "
+        f"and {SETTINGS.new_rows_learning_rate:g} (new rows). Measured every {EVERY} steps on development text: "
         f"{asked.source_documents} source and 100 target documents, 48 in-context items. Bounds: source bits per byte "
         f"+{BOUNDS.source_bits_per_byte:.0%}, in-context recall -{BOUNDS.in_context:.0%}; a bound is broken when the "
         f"whole 95% interval lies beyond it. {asked.threads} threads, {info['cpu']}, torch "

@@ -233,9 +233,9 @@ class Retention(Section):
     """So many times at most; then it stops."""
     keep_best: int = Field(default=1, ge=1)
     """How many of the best measured checkpoints to keep beside the newest (`compute.keep_checkpoints`)."""
-    metric: Literal["target_bits_per_byte", "source_bits_per_byte", "target_accuracy", "source_accuracy", "in_context"] = (
-        "target_bits_per_byte"
-    )
+    metric: Literal[
+        "target_bits_per_byte", "source_bits_per_byte", "target_accuracy", "source_accuracy", "in_context"
+    ] = "target_bits_per_byte"
     """What they are the best by; those that broke a bound do not count."""
     result: Literal["last", "best"] = "last"
     """The model of a run that was not stopped: its last one, or the best one measured."""

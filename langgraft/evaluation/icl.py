@@ -61,12 +61,12 @@ def recall_items(
     """Make `count` items from the words of `texts`; the pair asked for is never the last one shown.
 
     Raises:
-        CorpusError: the texts have fewer than four times as many different words as an item shows.
+        CorpusError: the texts have fewer different words than three times the pairs of an item.
     """
     words = words_of(texts, language)
-    if len(words) < 8 * pairs:
+    if len(words) < 3 * pairs:
         raise CorpusError(
-            f"the in-context probe needs {8 * pairs} different {language.name} words, and the held-out text has "
+            f"the in-context probe needs {3 * pairs} different {language.name} words, and the held-out text has "
             f"{len(words)}; hold out more of it (corpus.source_dev)"
         )
     drawn, gap, items = random.Random(seed), " " if language.spaces else "", []

@@ -238,8 +238,8 @@ class Gauge:
             )
         if bounds.in_context is not None and recall is not None and recall.high < -bounds.in_context:
             broken.append(
-                f"in-context recall fell by {-recall.mean:.0%} ({-recall.high:.0%} to {-recall.low:.0%}), more than the "
-                f"{bounds.in_context:.0%} that are allowed"
+                f"in-context recall fell by {-recall.mean:.0%} ({-recall.high:.0%} to {-recall.low:.0%}), more than "
+                f"the {bounds.in_context:.0%} that are allowed"
             )
         right = found.right["source"]
         if bounds.right_language is not None and len(right):
@@ -277,9 +277,7 @@ def beginning(text: str) -> str:
     return taken[:_START] if len(taken) > 2 * _START else taken
 
 
-def write(
-    model: Any, tokenizer: Any, separator: int, prompts: Sequence[str], max_new_tokens: int
-) -> list[list[int]]:
+def write(model: Any, tokenizer: Any, separator: int, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
     """Continue prompts greedily, together; returns the ids of the new text, without the separator.
 
     Repeating a three-token sequence is forbidden, as small models otherwise loop in any language.

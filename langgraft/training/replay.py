@@ -178,4 +178,3 @@ def sample(model: Any, separator: int, *, seed: int, length: int, temperature: f
 
 def _cut(row: list[int], separator: int) -> list[int]:
     return row[: row.index(separator)] if separator in row else row
-

@@ -68,9 +68,7 @@ class Retention:
             RecipeError: the metric is unknown, or there is nothing to do.
         """
         if self.metric not in METRICS:
-            raise RecipeError(
-                f"pretrain.retention.metric `{self.metric}` is unknown; {suggest(self.metric, METRICS)}"
-            )
+            raise RecipeError(f"pretrain.retention.metric `{self.metric}` is unknown; {suggest(self.metric, METRICS)}")
         if self.every < 1 or self.keep_best < 1:
             raise RecipeError("pretrain.retention: every and keep_best must be at least 1")
 
