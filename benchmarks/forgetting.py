@@ -152,7 +152,7 @@ class Bench:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """One row an arm: where it was stopped, and the last measurement with its intervals."""
     lines = [
-        "| replay | stopped | last measured at step | target bits per byte | source bits per byte | in-context recall |",
+        "| replay | stopped | last measured, step | target bits per byte | source bits per byte | in-context recall |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, result in results.items():
