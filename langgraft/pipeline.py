@@ -59,7 +59,11 @@ STAGES: tuple[Stage, ...] = (
     Stage("tokenizer", ("corpus",), ("base", "revision", "language")),
     Stage("surgery", ("corpus", "tokenizer"), ("base", "revision"), resumable=True),
     Stage(
-        "pretrain", ("corpus", "surgery"), ("base", "revision", "language", "source_language"), version=2, resumable=True
+        "pretrain",
+        ("corpus", "surgery"),
+        ("base", "revision", "language", "source_language"),
+        version=2,
+        resumable=True,
     ),
     Stage(
         "evaluate", ("corpus", "surgery", "pretrain"), ("base", "revision", "language", "source_language"), version=2
