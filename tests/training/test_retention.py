@@ -24,7 +24,7 @@ STEPS = replace(QUICK, steps=8)
 Measure = Callable[[Any], Measurement]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(pico: Path, target: Path, replay: Path) -> Callable[..., dict[str, Any]]:
     """Train with a watch; `settings`, `after_step` and the fields of `Retention` may be given."""
 
@@ -35,7 +35,7 @@ def run(pico: Path, target: Path, replay: Path) -> Callable[..., dict[str, Any]]
     return go
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def drift(pico: Path) -> Callable[..., Measure]:
     """A measure by how far the weights moved: that is the gain, and above `bound` it is too much."""
     start = {name: tensor.clone() for name, tensor in load_model(pico, module_device()).state_dict().items()}
@@ -72,10 +72,10 @@ def hashes(model: Any) -> dict[str, str]:
     return {name: hashlib.sha256(t.numpy().tobytes()).hexdigest() for name, t in model.state_dict().items()}
 
 
-def weights_at(run: Callable[..., Any], step: int, out: Path) -> dict[str, str]:
+def weights_at(run: Callable[..., Any], step: int, out: Path, settings: Settings = STEPS) -> dict[str, str]:
     """The hash of every tensor after a step of a run that nobody watches."""
     found: dict[int, dict[str, str]] = {}
-    run(out, None, after_step=lambda at, model: found.update({at: hashes(model)}))
+    run(out, None, settings, after_step=lambda at, model: found.update({at: hashes(model)}))
     return found[step]
 
 
@@ -89,12 +89,6 @@ def steps_of(out: Path) -> list[int]:
 
 def said(out: Path) -> str:
     return (out / "log.txt").read_text(encoding="utf-8")
-
-
-def moved_after(run: Callable[..., Any], drift: Callable[..., Measure], out: Path) -> dict[int, float]:
-    """How far the weights are after each step, undisturbed."""
-    run(out, Retention(drift(), every=1))
-    return {row["step"]: row["values"]["in_context"] for row in records(out)}
 
 
 def test_measured_at_the_start_every_few_steps_and_at_the_end(run: Any, drift: Any, tmp_path: Path) -> None:
@@ -143,8 +137,9 @@ def test_measuring_changes_no_bit(settings: Settings, run: Any, tmp_path: Path) 
     assert same != bool(settings.ema_decay)  # with an average, that is what is measured: it is what will be written
 
 
-def test_a_broken_bound_stops_and_the_best_checkpoint_is_the_result(run: Any, drift: Any, tmp_path: Path) -> None:
-    moved = moved_after(run, drift, tmp_path / "free")
+def test_a_broken_bound_stops_and_the_best_checkpoint_is_the_result(
+    run: Any, drift: Any, moved: dict[int, float], tmp_path: Path
+) -> None:
     bound = (moved[5] + moved[6]) / 2
     summary = run(tmp_path / "out", Retention(drift(bound), every=2))
     stopped = summary["retention"]["stopped"]
@@ -163,17 +158,26 @@ def test_stopped_before_anything_was_gained_is_the_start(run: Any, drift: Any, p
     assert all((start[name] == end[name]).all() for name in start)
 
 
-@pytest.fixture
-def turned_back(run: Any, drift: Any, tmp_path: Path) -> tuple[float, dict[str, Any], Path]:
+@pytest.fixture(scope="module")
+def moved(run: Any, drift: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """How far the weights are after each step, undisturbed."""
+    out = tmp_path_factory.mktemp("free")
+    run(out, Retention(drift(), every=1))
+    return {row["step"]: row["values"]["in_context"] for row in records(out)}
+
+
+@pytest.fixture(scope="module")
+def turned_back(
+    run: Any, drift: Any, moved: dict[int, float], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[float, dict[str, Any], Path]:
     """A run that breaks its bound at step 6, goes back to step 4 with more replay, and ends: bound, summary, folder."""
-    moved = moved_after(run, drift, tmp_path / "free")
-    bound, out = (moved[5] + moved[6]) / 2, tmp_path / "back"
+    bound, out = (moved[5] + moved[6]) / 2, tmp_path_factory.mktemp("back")
     asked = Retention(drift(bound, only_first=out), every=2, on_breach="rollback", raise_replay=0.5)
     return bound, run(out, asked), out
 
 
 def test_rollback_goes_on_from_the_best_checkpoint_with_more_replay(
-    turned_back: tuple[float, dict[str, Any], Path], tmp_path: Path
+    turned_back: tuple[float, dict[str, Any], Path], moved: dict[int, float]
 ) -> None:
     _, summary, out = turned_back
     (back,) = summary["retention"]["rollbacks"]
@@ -183,7 +187,7 @@ def test_rollback_goes_on_from_the_best_checkpoint_with_more_replay(
     assert "replay is 75% of the tokens now (rollback 1 of 2)" in said(out)
     assert [(row["step"], row["attempt"]) for row in records(out)] == [(0, 0), (2, 0), (4, 0), (6, 0), (6, 1), (8, 1)]
     assert steps_of(out) == list(range(1, 9))  # the way that leads to the model
-    assert digest(out) != digest(tmp_path / "free")
+    assert sum(row["values"]["in_context"] == moved[row["step"]] for row in records(out)) == 4  # then other rows
 
 
 class Crash(BaseException):
@@ -234,8 +238,32 @@ def test_a_run_killed_around_a_rollback_ends_with_the_same_bits(
     assert [{**row, "details": 0} for row in records(out)] == [{**row, "details": 0} for row in records(whole)]
 
 
-def test_rollbacks_are_counted_and_then_it_stops(run: Any, drift: Any, tmp_path: Path) -> None:
-    moved = moved_after(run, drift, tmp_path / "free")
+def test_checkpoints_in_the_background_change_nothing(
+    turned_back: tuple[float, dict[str, Any], Path], run: Any, drift: Any, tmp_path: Path
+) -> None:
+    bound, _, whole = turned_back
+    out = tmp_path / "out"
+    asked = Retention(drift(bound, only_first=out), every=2, on_breach="rollback", raise_replay=0.5)
+    run(out, asked, compute=replace(ONE_THREAD, async_checkpoints=True))
+    assert digest(out) == digest(whole)
+
+
+def test_back_into_an_earlier_phase(run: Any, tmp_path: Path) -> None:
+    """What the later phase moved is as it was: the transformer here, of which earlier checkpoints hold nothing."""
+    phases = (Phase("embeddings", 0.5), Phase("full", 0.5))
+    calls: list[int] = []
+
+    def measure(_: Any) -> Measurement:
+        calls.append(1)
+        return Measurement({"target_bits_per_byte": 9.0 - len(calls)}, ("too much",) if len(calls) == 3 else ())
+
+    settings = replace(STEPS, phases=phases)
+    summary = run(tmp_path, Retention(measure, every=3), settings)
+    assert (summary["retention"]["stopped"]["at"], summary["steps"]) == (6, 3)
+    assert digest_of(tmp_path) == weights_at(run, 3, tmp_path / "other", settings)
+
+
+def test_rollbacks_are_counted_and_then_it_stops(run: Any, drift: Any, moved: dict[int, float], tmp_path: Path) -> None:
     asked = Retention(drift(moved[3]), every=2, on_breach="rollback", rollbacks=2, raise_replay=0.3)
     summary = run(tmp_path / "out", asked)
     facts = summary["retention"]
@@ -278,8 +306,9 @@ def test_more_is_better_for_some_metrics(run: Any, drift: Any, tmp_path: Path) -
     assert summary["steps"] == 8  # the weights move on and on
 
 
-def test_a_damaged_best_checkpoint_is_passed_over(run: Any, drift: Any, tmp_path: Path) -> None:
-    moved = moved_after(run, drift, tmp_path / "free")
+def test_a_damaged_best_checkpoint_is_passed_over(
+    run: Any, drift: Any, moved: dict[int, float], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
 
     def spoil(step: int, _: Any) -> None:
@@ -307,9 +336,10 @@ def test_an_interrupted_watch_goes_on(run: Any, drift: Any, tmp_path: Path) -> N
 
 
 def test_a_run_begun_anew_forgets_its_rollbacks(
-    turned_back: tuple[float, dict[str, Any], Path], run: Any, drift: Any
+    turned_back: tuple[float, dict[str, Any], Path], run: Any, drift: Any, tmp_path: Path
 ) -> None:
-    _, _, out = turned_back
+    out = tmp_path / "out"
+    shutil.copytree(turned_back[2], out)
     shutil.rmtree(out / "checkpoints")
     summary = run(out, Retention(drift(), every=4))
     assert summary["retention"]["rollbacks"] == []
