@@ -19,6 +19,7 @@ PANELS = (
     ),
     ("New tokens predicted where the text has them, %", (("", "new_tokens_predicted"),)),
 )
+BROKEN = "a bound was broken"  # where it is not said which
 KINDS = {"target": "adapted-line", "source": "base-line", "": "adapted-line"}
 
 
@@ -43,15 +44,15 @@ def retention_section(report: dict[str, Any]) -> dict[str, Any] | None:
 def said(section: dict[str, Any]) -> list[str]:
     """What happened, a sentence each: `section` is `retention` of the stage's summary."""
     found = [
-        f"At step {number(back.get('at'))} {back.get('why')}: training went back to step {number(back.get('to'))} "
-        f"and on from there with {words.percent(back.get('ratio') or 0)} replay."
+        f"At step {number(back.get('at'))} {back.get('why') or BROKEN}: training went back to step "
+        f"{number(back.get('to'))} and on from there with {words.percent(back.get('ratio') or 0)} replay."
         for back in section.get("rollbacks") or []
     ]
     stopped = section.get("stopped")
     if stopped:
         found.append(
-            f"Stopped early at step {number(stopped.get('at'))}: {stopped.get('why')}. The model is that of step "
-            f"{number(stopped.get('result_step'))}."
+            f"Stopped early at step {number(stopped.get('at'))}: {stopped.get('why') or BROKEN}. The model is that of "
+            f"step {number(stopped.get('result_step'))}."
         )
     if not found:
         found.append(
