@@ -59,7 +59,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("corpus", (), ("language", "source_language"), version=3, resumable=True),
     Stage("tokenizer", ("corpus",), ("base", "revision", "language")),
     Stage("surgery", ("corpus", "tokenizer"), ("base", "revision"), resumable=True),
-    Stage("pretrain", ("corpus", "surgery"), ("base", "revision"), resumable=True),
+    Stage(
+        "pretrain",
+        ("corpus", "surgery"),
+        ("base", "revision", "language", "source_language"),
+        version=2,
+        resumable=True,
+    ),
     Stage(
         "evaluate", ("corpus", "surgery", "pretrain"), ("base", "revision", "language", "source_language"), version=2
     ),

@@ -210,6 +210,47 @@ class Phase(Section):
     """As `pretrain.layers`."""
 
 
+class Retention(Section):
+    """Watch while training goes on, on development text, and stop or turn back where too much is lost. Nothing of it
+    changes a bit of the training, as long as no bound is broken."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between measurements (also at the start and the end); 0 measures nothing."""
+    source_bits_per_byte: float = Field(default=0.05, gt=0)
+    """Largest relative rise of source bits per byte over the base. A bound is broken when the whole 95% interval lies
+    beyond it."""
+    in_context: float = Field(default=0.2, gt=0)
+    """Largest relative drop of in-context recall in the source language: saying the partner of a word that was shown a
+    few lines up. Holds where the base does it clearly better than chance."""
+    right_language: float = Field(default=0.0, ge=0, le=1)
+    """Smallest share of continuations of source-language prompts in the source language; 0 sets no bound."""
+    on_breach: Literal["stop", "rollback"] = "stop"
+    """`stop` ends the stage with the best checkpoint as its result; `rollback` goes back to it, raises replay, and goes
+    on."""
+    raise_replay: float = Field(default=0.1, gt=0, lt=1)
+    """What `rollback` adds to `replay_ratio`."""
+    rollbacks: int = Field(default=2, ge=1)
+    """So many times at most; then it stops."""
+    keep_best: int = Field(default=1, ge=1)
+    """How many of the best measured checkpoints to keep beside the newest (`compute.keep_checkpoints`)."""
+    metric: Literal[
+        "target_bits_per_byte", "source_bits_per_byte", "target_accuracy", "source_accuracy", "in_context"
+    ] = "target_bits_per_byte"
+    """What they are the best by; those that broke a bound do not count."""
+    result: Literal["last", "best"] = "last"
+    """The model of a run that was not stopped: its last one, or the best one measured."""
+    documents: int = Field(default=40, ge=2)
+    """At most this many development documents per language, of which the first 2,000 characters are read."""
+    items: int = Field(default=48, ge=8)
+    """Items of the in-context probe."""
+    target_prompts: list[str] = Field(default_factory=list)
+    """Prompts to continue in the new language; empty takes the beginnings of eight development documents."""
+    source_prompts: list[str] = Field(default_factory=list)
+    """The same in the source language."""
+    max_new_tokens: int = Field(default=24, ge=0)
+    """Length of the continuations; 0 writes none."""
+
+
 class Pretrain(Section):
     """Continual pretraining on the new language, with replay of the old."""
 
@@ -267,6 +308,8 @@ class Pretrain(Section):
     """Sampling temperature of `self`."""
     seed: int = 0
     """Seed of data order and of self-written replay."""
+    retention: Retention = Field(default_factory=Retention)
+    """Watch what is kept while training goes on."""
 
 
 class Prompts(Section):

@@ -45,6 +45,10 @@ def collect(recipe: Recipe, folders: dict[str, Path]) -> dict[str, Any]:
     if "pretrain" in done:
         metrics = folders["pretrain"] / "metrics.jsonl"
         report["training"] = {**done["pretrain"], "curve": _curve(metrics)}
+        if "retention" in done["pretrain"]:
+            report["training"]["retention_curve"] = _retention(
+                folders["pretrain"] / "retention.jsonl", done["pretrain"]["retention"]
+            )
         report["machine"]["device"] = done["pretrain"]["device"]
     if "evaluate" in done:
         report.update({key: done["evaluate"][key] for key in MEASURED if done["evaluate"].get(key) is not None})
@@ -72,3 +76,20 @@ def _curve(metrics: Path) -> list[dict[str, Any]]:
 
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     return [{key: row[key] for key in ("step", "loss", "learning_rate", "tokens")} for row in rows]
+
+
+def _retention(records: Path, section: dict[str, Any]) -> list[dict[str, Any]]:
+    """The measurements on the way, each with whether it lies on the way to the model that is the result."""
+    import json
+
+    rows = [json.loads(line) for line in records.read_text(encoding="utf-8").split("\n") if line]
+    return [
+        {
+            "step": row["step"],
+            "values": row["values"],
+            "generations": row["details"].get("generations", []),
+            "kept": row["step"] <= section["result_step"]
+            and all(row["step"] <= back["to"] for back in section["rollbacks"][row["attempt"] :]),
+        }
+        for row in rows
+    ]

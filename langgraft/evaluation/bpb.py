@@ -6,7 +6,7 @@ and divided by the document's UTF-8 bytes. Bytes are counted on the text itself,
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,19 @@ class Scores:
     bits: np.ndarray
     bytes: np.ndarray
     tokens: np.ndarray
+    right: np.ndarray = field(default_factory=lambda: np.zeros(0))  # tokens that were the model's first choice
+    new: np.ndarray = field(default_factory=lambda: np.zeros(0))  # tokens from `new_from` on
+    new_right: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def bits_per_byte(self) -> float:
         """Bits per byte over all documents together."""
         return float(self.bits.sum() / self.bytes.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of tokens that were the model's first choice."""
+        return float(self.right.sum() / self.tokens.sum())
 
 
 @dataclass(frozen=True)
@@ -65,12 +73,14 @@ def score(
     device: str = "auto",
     threads: int = 0,
     model: Any = None,
+    new_from: int | None = None,
     log: Log | None = None,
     what: str = "bits per byte",
 ) -> Scores:
     """Score `texts` with the model and tokenizer in `folder` (or with `model` already in memory).
 
-    `length` and `stride` are in tokens; `batch_tokens` bounds the padded size of a batch.
+    `length` and `stride` are in tokens; `batch_tokens` bounds the padded size of a batch. Ids from `new_from` on count
+    as new.
 
     Raises:
         CorpusError: `texts` is empty or holds an empty text.
@@ -97,7 +107,7 @@ def score(
     model.eval()
     todo = [w for i, ids in enumerate(encoded) for w in windows(i, ids, separator, length, stride)]
     todo.sort(key=lambda w: (len(w.ids), w.document))
-    bits = np.zeros(len(texts))
+    bits, right, new, new_right = (np.zeros(len(texts)) for _ in range(4))
     progress = log.progress(what, sum(len(w.ids) for w in todo), unit="tokens") if log else None
     where = next(model.parameters()).device
     with torch.inference_mode():
@@ -111,8 +121,15 @@ def score(
             logits = model(input_ids=ids[:, :-1], use_cache=False).logits
             losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
             table = losses.view(len(batch), size).double().cpu().numpy() / math.log(2)
+            hits = (logits.argmax(-1) == ids[:, 1:]).cpu().numpy()
             for row, window in enumerate(batch):
-                bits[window.document] += table[row, window.score_from : len(window.ids) - 1].sum()
+                part = slice(window.score_from, len(window.ids) - 1)
+                bits[window.document] += table[row, part].sum()
+                right[window.document] += hits[row, part].sum()
+                if new_from is not None:
+                    fresh = np.array(window.ids[1:])[part] >= new_from
+                    new[window.document] += fresh.sum()
+                    new_right[window.document] += hits[row, part][fresh].sum()
             if progress:
                 progress.advance(sum(len(w.ids) for w in batch))
     model.train(was_training)
@@ -120,6 +137,9 @@ def score(
         bits,
         np.array([len(text.encode("utf-8")) for text in texts], dtype=np.int64),
         np.array([len(ids) for ids in encoded], dtype=np.int64),
+        right,
+        new,
+        new_right,
     )
 
 

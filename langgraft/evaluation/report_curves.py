@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from langgraft.evaluation import words
 from langgraft.evaluation.charts import Line, Panel, curve_chart, smooth, thin
+from langgraft.evaluation.retention_chart import retention_section
 from langgraft.evaluation.words import number
 
 
@@ -27,7 +28,8 @@ def training(report: dict[str, Any]) -> dict[str, Any] | None:
     )
     kept = [(label, value) for label, value in facts if value is not None]
     charts = _curves(report, section.get("curve") or [])
-    return {"facts": kept, "charts": charts} if kept or charts else None
+    retention = retention_section(report)
+    return {"facts": kept, "charts": charts, "retention": retention} if kept or charts or retention else None
 
 
 def _curves(report: dict[str, Any], curve: Sequence[dict[str, Any]]) -> list[tuple[str, Markup]]:

@@ -5,6 +5,7 @@ tokens are far too narrow. Percentile bootstrap after Efron and Tibshirani, "An 
 (1993), chapters 13 and 16.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -97,6 +98,19 @@ def bootstrap_change(
     _check_total(base, "base_bits")
     _check_total(sizes, "byte_counts")
     return _percentiles(adapted, base, offset=-1.0, resamples=resamples, seed=seed, level=level)
+
+
+def wilson(successes: int, trials: int, *, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share, `z` standard errors wide; (0, 1) for no trials.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    share, extra = successes / trials, z * z / trials
+    middle = (share + extra / 2) / (1 + extra)
+    half = z / (1 + extra) * math.sqrt(share * (1 - share) / trials + extra / (4 * trials))
+    return middle - half, middle + half
 
 
 def _percentiles(

@@ -1,5 +1,6 @@
 """pretrain: continual pretraining on the new language with replay of the old."""
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -9,12 +10,14 @@ from typing import Any
 from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
+from langgraft.evaluation.retention import Bounds, Gauge, Held
 from langgraft.methods import suggest
 from langgraft.processes import world
 from langgraft.recipe import ComputeSection, Mixture, Pretrain, Recipe
 from langgraft.recipe_file import non_default
 from langgraft.runs import MARKER, Inputs
 from langgraft.store import fingerprint, read_json
+from langgraft.text import language
 from langgraft.tokenizer.files import load
 from langgraft.tokenizer.prove import check_pin
 from langgraft.training.device import choose_device
@@ -26,7 +29,9 @@ from langgraft.training.modes import Lora, Phase, check_phases, check_quantizati
 from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import pack
 from langgraft.training.parallel import Layout, check_together, first_alone, resolved, share_batch
-from langgraft.training.replay import generate_replay
+from langgraft.training.replay import FACTS, generate_replay
+from langgraft.training.replay import VERSION as REPLAY_VERSION
+from langgraft.training.retention import Retention
 from langgraft.training.tracking import check_trackers
 
 
@@ -47,19 +52,20 @@ def check(section: Pretrain, recipe: Recipe) -> None:
     check_optimizer(settings.optimizer, device)
     check_kernels(_kernels(recipe.compute), device)
     check_trackers(recipe.compute.report_to)
-    _check_processes(settings, recipe.compute)
+    _check_processes(settings, recipe.compute, watched=section.retention.every > 0)
     _check_modes(section, recipe)
+    _check_retention(section, recipe)
     if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
         raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
 
 
-def _check_processes(settings: Settings, compute: ComputeSection) -> None:
+def _check_processes(settings: Settings, compute: ComputeSection, *, watched: bool) -> None:
     """Refuse what the processes that train cannot share: those torchrun started, or those it is to start."""
     processes = world() if world() > 1 else compute.nodes * compute.processes_per_node
     layout = resolved(layout_of(compute), processes)
     parallel = layout.fsdp * layout.replicas
     share_batch(settings.batch_rows, settings.length, compute.micro_batch_rows, parallel)
-    check_together(settings, compute.async_checkpoints, layout, processes)
+    check_together(settings, compute.async_checkpoints, layout, processes, watched=watched)
 
 
 def _check_modes(section: Pretrain, recipe: Recipe) -> None:
@@ -71,6 +77,25 @@ def _check_modes(section: Pretrain, recipe: Recipe) -> None:
         raise RecipeError(f'[pretrain.lora] is for mode "lora", and this run has {", ".join(modes)}; leave it out')
     if "new_rows" in modes and recipe.tokenizer.method == "none":
         raise RecipeError('pretrain.mode "new_rows" trains nothing, since tokenizer.method = "none" adds no tokens')
+
+
+def _check_retention(section: Pretrain, recipe: Recipe) -> None:
+    if section.retention.every == 0:
+        if section.retention.model_fields_set:
+            raise RecipeError("[pretrain.retention] needs `every`, the steps between measurements, such as 50")
+        return
+    if not recipe.corpus.source:
+        raise RecipeError(
+            "[pretrain.retention] is measured on source-language development text; give some under [[corpus.source]]"
+        )
+    for side, share in (("dev", recipe.corpus.dev), ("source_dev", recipe.corpus.source_dev)):
+        if share == 0:
+            raise RecipeError(f"corpus.{side} is 0, but [pretrain.retention] is measured on that split; hold some out")
+    if section.retention.on_breach == "rollback" and (section.replay == "none" or section.replay_ratio == 0):
+        raise RecipeError(
+            'pretrain.retention.on_breach = "rollback" raises the share of replay, and this run has none; give it '
+            'some (pretrain.replay), or use "stop"'
+        )
 
 
 def _check_mixture(mixture: Mixture) -> None:
@@ -105,7 +130,7 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
         target, mixture = _target(section, settings, inputs, out / "packed" / "target", model)
         # A teacher knows only the base's ids, so replay for it is cut by the base's tokenizer.
         reader = inputs.base() if distill else model
-        replay = _replay(section, settings, inputs, out, reader)
+        replay, written = _replay(section, settings, inputs, out, reader)
     if advice := size_advice(packed_tokens(target)):
         inputs.log.say(f"pretrain: {advice}")
     summary = train(
@@ -130,8 +155,33 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
             layout=layout_of(inputs.compute),
         ),
         log=inputs.log,
+        retention=_retention(section, inputs, model, surgery["old_tokens"]),
     )
-    return summary | ({"mixture": mixture} if mixture else {})
+    return summary | ({"mixture": mixture} if mixture else {}) | ({"replay": written} if written else {})
+
+
+def _retention(section: Pretrain, inputs: Inputs, model: Path, first_new: int) -> Retention | None:
+    """What the loop measures, and what follows from it; the base is measured here."""
+    asked = section.retention
+    if asked.every == 0:
+        return None
+    text, sides = inputs.folders["corpus"] / "text", {}
+    for side, code, prompts in (
+        ("target", inputs.model.language, asked.target_prompts),
+        ("source", inputs.model.source_language, asked.source_prompts),
+    ):
+        documents = itertools.islice(read_split(text, side, "dev"), asked.documents)
+        sides[side] = Held(language(code), [document.text for document in documents], prompts)
+    bounds = Bounds(asked.source_bits_per_byte, asked.in_context, asked.right_language or None)
+    gauge = Gauge(
+        model, inputs.base(), target=sides["target"], source=sides["source"], bounds=bounds, first_new=first_new,
+        items=asked.items, window=section.sequence_length, max_new_tokens=asked.max_new_tokens,
+        device=inputs.compute.device, dtype=inputs.compute.dtype, threads=inputs.compute.threads, log=inputs.log,
+    )  # fmt: skip
+    return Retention(
+        gauge, asked.every, on_breach=asked.on_breach, raise_replay=asked.raise_replay, rollbacks=asked.rollbacks,
+        keep_best=asked.keep_best, metric=asked.metric, result=asked.result,
+    )  # fmt: skip
 
 
 def _kernels(compute: ComputeSection) -> Kernels:
@@ -225,17 +275,21 @@ def _packed(folder: Path, reader: Path, texts: Iterable[str]) -> Path:
     return folder
 
 
-def _replay(section: Pretrain, settings: Settings, inputs: Inputs, out: Path, reader: Path) -> Path | None:
+def _replay(
+    section: Pretrain, settings: Settings, inputs: Inputs, out: Path, reader: Path
+) -> tuple[Path | None, dict[str, Any]]:
+    """The packed replay, and what the base wrote for it and what of that was left out."""
     if settings.replay_ratio == 0.0:
-        return None
+        return None, {}
     if section.replay == "corpus":
-        return _packed(out / "packed" / "replay", reader, _texts(inputs, "source"))
+        return _packed(out / "packed" / "replay", reader, _texts(inputs, "source")), {}
     tokens = section.replay_tokens or int(
         settings.steps * settings.batch_rows * settings.length * settings.replay_ratio
     )
     base = inputs.base()
     asked = {"base": inputs.base_hash, "tokens": tokens, "length": section.sequence_length,
-             "temperature": section.replay_temperature, "seed": section.seed}  # fmt: skip
+             "temperature": section.replay_temperature, "seed": section.seed,
+             "language": inputs.model.source_language, "version": REPLAY_VERSION}  # fmt: skip
     written = generate_replay(
         base,
         inputs.cache / f"replay-{fingerprint(asked)[:8]}",
@@ -245,9 +299,10 @@ def _replay(section: Pretrain, settings: Settings, inputs: Inputs, out: Path, re
         seed=section.seed,
         device=inputs.compute.device,
         threads=inputs.compute.threads,
+        language=inputs.model.source_language,
         log=inputs.log,
     )
     # Not splitlines(): it also splits at U+2028 and its like, which JSON strings may hold.
     lines = written.read_text(encoding="utf-8").split("\n")
     texts = [json.loads(line)["text"] for line in lines if line]
-    return _packed(out / "packed" / "replay", reader, texts)
+    return _packed(out / "packed" / "replay", reader, texts), read_json(written.with_name(FACTS))

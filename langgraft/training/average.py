@@ -1,6 +1,7 @@
 """An exponential moving average of the weights in training, to end with instead of the last ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -29,6 +30,18 @@ class Average:
         """Put the averages in the place of the weights."""
         for parameter, value in zip(self.parameters, self.values, strict=True):
             parameter.copy_(value)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averages in the place of the weights, for as long as the block runs."""
+        weights = [p.detach().clone() for p in self.parameters]
+        self.apply()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, weights, strict=True):
+                    parameter.copy_(value)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages and the number of steps, for a checkpoint."""

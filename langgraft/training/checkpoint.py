@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ def name_of(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
+def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2, best: Collection[int] = ()) -> Path:
     """Write `folder/step-N` with every value of `state` as a file, then drop all but the newest `keep`.
+
+    Those of the steps in `best` are kept too.
 
     Values are state dicts of tensors (written with torch.save) or JSON values. The manifest holds the size
     and sha256 of each file.
@@ -50,7 +53,7 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
         written = sorted(staging.iterdir())
         manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in written}
         write_manifest(staging, step, manifest)
-    drop_surplus(folder, step, keep)
+    drop_surplus(folder, step, keep, best)
     return target
 
 
@@ -71,12 +74,12 @@ def finish(staging: Path, target: Path, step: int, plain: dict[str, Any], files:
         fsync_folder(target.parent)
 
 
-def drop_surplus(folder: Path, step: int, keep: int) -> None:
-    """Of what lies beside a new checkpoint, keep the newest `keep - 1` before it."""
+def drop_surplus(folder: Path, step: int, keep: int, best: Collection[int] = ()) -> None:
+    """Of what lies beside a new checkpoint, keep the newest `keep - 1` before it, and those of `best` steps."""
     older = [found for found in _newest_first(folder) if _step(found) < step]
     # Newer ones can only be damaged ones that were passed over: they must not push out what is whole.
     newer = [found for found in _newest_first(folder) if _step(found) > step]
-    for surplus in [*newer, *older[keep - 1 :]]:
+    for surplus in [*newer, *(found for found in older[keep - 1 :] if _step(found) not in best)]:
         shutil.rmtree(surplus)
 
 
@@ -119,6 +122,18 @@ def newest(folder: Path, log: Log) -> int | None:
             "or restore one from a backup"
         )
     return None
+
+
+def load_step(folder: Path, step: int) -> dict[str, Any]:
+    """Load the checkpoint of one step.
+
+    Raises:
+        TrainingError: it is damaged or not there.
+    """
+    found = folder / name_of(step)
+    if problem := check(found):
+        raise TrainingError(f"checkpoint {found} is damaged ({problem}); run again with another folder")
+    return load(folder, step)
 
 
 def check(checkpoint: Path) -> str | None:

@@ -216,6 +216,6 @@ def _replay(job: _Job, out: Path, settings: Settings, compute: Compute, reader: 
     tokens = int(settings.steps * settings.batch_rows * settings.length * settings.replay_ratio)
     written = generate_replay(
         job.reference, out / "replay", tokens=tokens, length=settings.length, seed=settings.seed,
-        device=compute.device, threads=compute.threads, log=log,
+        device=compute.device, threads=compute.threads, language=job.source_language, log=log,
     )  # fmt: skip
     return _packed(folder, reader, [str(written)], job.source_language)

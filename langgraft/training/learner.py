@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Learner:
 
     def due(self, step: int) -> int:
         """The number of the phase that `step` belongs to."""
-        return max(number for number, span in enumerate(self.spans) if span.first <= step)
+        return max(number for number, span in enumerate(self.spans) if span.first <= max(step, 0))
 
     def enter(self, number: int) -> None:
         """Begin a phase with a fresh optimizer; the phase before it ends, and LoRA is folded into the weights.
@@ -136,6 +137,10 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update()
+
+    def as_written(self) -> AbstractContextManager[None]:
+        """The weights as they would be written now: their average, where there is one."""
+        return self.average.in_place() if self.average is not None else nullcontext()
 
     def end(self) -> None:
         """End the phase: its average, if there is one, becomes the weights."""

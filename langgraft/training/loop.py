@@ -4,6 +4,7 @@ What a step computes depends on (model, data, settings, step) alone, so a run th
 ends with the same bits on the same machine and thread count.
 """
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from torch import Tensor
 from langgraft.errors import Interrupted, RecipeError, TrainingError
 from langgraft.methods import resolve
 from langgraft.progress import Log, Progress
+from langgraft.training import checkpoint
+from langgraft.training.cursor import Cursor, Segment
 from langgraft.training.device import (
     autocast,
     choose_device,
@@ -34,8 +37,9 @@ from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.mixture import open_rows
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.optimizers import check_optimizer
-from langgraft.training.packing import Packed, Row, interleave
+from langgraft.training.packing import Packed, Row
 from langgraft.training.parallel import Group, Layout, check_together, join, load_sharded, share_batch
+from langgraft.training.retention import GoBack, Measurement, Retention, Watch
 from langgraft.training.saving import METRICS as METRICS
 from langgraft.training.saving import Saving, stop_requested
 from langgraft.training.schedule import SCHEDULES
@@ -108,6 +112,7 @@ def train(
     compute: Compute | None = None,
     log: Log | None = None,
     after_step: Callable[[int, Any], None] | None = None,
+    retention: Retention | None = None,
 ) -> dict[str, Any]:
     """Train the model in `model_folder` on packed rows; writes `out/model`, resumable until then.
 
@@ -117,7 +122,8 @@ def train(
     `target` and `replay` are packed folders, the first may be a mixture; `old_rows` is the number of rows the base
     had. With a `teacher` (the base's folder; `replay` must then be packed with the base's tokenizer), replay rows
     teach the model to predict what the teacher predicts instead of the text itself. `after_step(step, model)` may
-    look at the model between steps. Returns a summary with steps, tokens, seconds and the last loss.
+    look at the model between steps; `retention` measures it there, and may stop the run or turn it back (see
+    retention.py). Returns a summary with steps, tokens, seconds and the last loss.
 
     Raises:
         RecipeError: rates or phases do not fit together or to the model, or the device is not there.
@@ -133,9 +139,20 @@ def train(
     else:
         join(compute.device)
         group = Group(compute.layout)
-    check_together(settings, compute.async_checkpoints, group.layout, group.world)
+    check_together(settings, compute.async_checkpoints, group.layout, group.world, watched=retention is not None)
     shown = (log or Log()) if group.first_process else Log(quiet=True)
-    return _Run(model_folder, out, data, settings, compute, shown, group).go(after_step)
+    ratio = settings.replay_ratio if replay else 0.0
+    watch = Watch(retention, out, shown, ratio=ratio, batch_rows=settings.batch_rows) if retention else None
+    finish: int | None = None
+    while True:
+        # Turning back is a start like any other, from an earlier checkpoint: nothing is left of what was thrown away.
+        run = _Run(model_folder, out, data, settings, compute, shown, group, watch)
+        try:
+            return run.go(after_step) if finish is None else run.finish(finish)
+        except GoBack as back:
+            finish = back.step if back.finish else None
+        del run
+        gc.collect()  # the model is in cycles, and the next one needs the room
 
 
 def old_rows_share(settings: Settings) -> float:
@@ -176,6 +193,7 @@ class _Run:
         compute: Compute,
         log: Log,
         group: Group,
+        watch: Watch | None = None,
     ) -> None:
         check_phases(settings.phases, settings.lora)
         rates = Rates(
@@ -211,8 +229,10 @@ class _Run:
             out, asdict(settings), keep=compute.keep_checkpoints, log=log, background=compute.async_checkpoints,
             group=group,
         )  # fmt: skip
-        self._replay_share = settings.replay_ratio if self.replay else 0.0
         self.step_tokens = settings.batch_rows * settings.length
+        self.watch = watch
+        ratio = settings.replay_ratio if data.replay else 0.0
+        self.cursor = watch.cursor if watch else Cursor([Segment(0, ratio)], settings.batch_rows)
         self.step = 0
         self.seconds = 0.0
         self.last_loss = math.nan
@@ -244,6 +264,7 @@ class _Run:
         """Resume, take every step that is left, write the model; returns the summary."""
         self._resume()
         steps, tokens = self.settings.steps, self.step_tokens
+        self._watched()
         progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
         self.tracking.begin(self.step)
         with closing(self.tracking), self.saving.written(), stop_requested() as asked:
@@ -253,12 +274,24 @@ class _Run:
                 self._advance(progress)
                 if after_step is not None:
                     after_step(self.step, self.model)
+                self._watched()
                 finished = self.step == steps
                 stop = self._agreed(asked)
                 if stop or (self.step % self.compute.checkpoint_every == 0 and not finished):
                     self._save()
                 if stop and not finished:
                     raise Interrupted(f"stopped at step {self.step} by {stop[0]}; run the same command to go on")
+        return self._written()
+
+    def finish(self, step: int) -> dict[str, Any]:
+        """End with the checkpoint of `step`, or with the model as it was where that is 0; returns the summary."""
+        self.step = step
+        self._enter(self.learner.due(step - 1))
+        if step:
+            self._take(checkpoint.load_step(self.saving.folder, step))
+        return self._written()
+
+    def _written(self) -> dict[str, Any]:
         self.learner.end()
         return self._summary(self.learner.write(self.out, self.model_folder, self.data.base))
 
@@ -267,6 +300,24 @@ class _Run:
         if self.group.world == 1 or not self.group.sums(bool(asked))[0]:
             return asked if self.group.world == 1 else []
         return [name for names in self.group.gathered(list(asked)) for name in names]
+
+    def _watched(self) -> None:
+        """Let the watch look at the model between steps; what it does changes no bit of the training."""
+        if self.watch is None:
+            return
+        if self.step == self.settings.steps or self.watch.due(self.step, self.settings.steps):
+            self.saving.wait()  # what is decided depends on the checkpoints there are
+
+        def measure(function: Callable[[Any], Measurement]) -> Measurement:
+            was_training = self.model.training
+            lent = [self.device] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(lent), self.learner.as_written(), autocast(self.device, self.dtype):
+                try:
+                    return function(self.model.eval())
+                finally:
+                    self.model.train(was_training)
+
+        self.watch.after_step(self.step, self.settings.steps, measure, self._save)
 
     def _advance(self, progress: Progress) -> None:
         """Take one step and tell of it."""
@@ -291,8 +342,7 @@ class _Run:
 
     def _target_bytes(self, step: int) -> float:
         """Bytes of text in the new language that a step reads."""
-        places = range(step * self.settings.batch_rows, (step + 1) * self.settings.batch_rows)
-        rows = sum(not interleave(index, self._replay_share)[0] for index in places)
+        rows = sum(not is_replay for is_replay, _ in self.cursor.rows(step))
         return rows * self.settings.length * self.target.bytes_per_place
 
     def _batch(self) -> Iterator[tuple[bool, list[Row], float]]:
@@ -300,8 +350,8 @@ class _Run:
 
         Processes that share a model call it equally often; one without rows of a kind adds some that weigh nothing.
         """
-        shares = self.group.shares(self.step * self.settings.batch_rows, self.settings.batch_rows)
-        split = [self._split(rows) for rows in shares]
+        places = list(self.cursor.rows(self.step))
+        split = [self._split(places[own.start : own.stop]) for own in self.group.shares(0, len(places))]
         for kind, match in ((0, False), (1, True)):
             own = split[self.group.data_rank][kind]
             passes = max(-(-len(parts[kind]) // self.compute.micro_rows) for parts in split)
@@ -309,9 +359,8 @@ class _Run:
                 rows = own[start : start + self.compute.micro_rows]
                 yield match, [self._row(*place) for place in rows or [(match, 0)]], 1.0 if rows else 0.0
 
-    def _split(self, indices: range) -> tuple[list[tuple[bool, int]], list[tuple[bool, int]]]:
+    def _split(self, places: list[tuple[bool, int]]) -> tuple[list[tuple[bool, int]], list[tuple[bool, int]]]:
         """Rows to learn the text of, and rows to match the teacher on; each as whether it is replay, and its index."""
-        places = [interleave(index, self._replay_share) for index in indices]
         matched = [place for place in places if place[0] and self.divergence]
         return [place for place in places if not (place[0] and self.divergence)], matched
 
@@ -367,34 +416,40 @@ class _Run:
     def _save(self) -> None:
         started = time.perf_counter()
         progress = {"step": self.step, "seconds": self.seconds, "loss": self.last_loss}
-        self.saving.save(self.learner, progress)
+        self.saving.save(self.learner, progress, best=self.watch.best() if self.watch else ())
         self.seconds += time.perf_counter() - started
 
     def _resume(self) -> None:
         found = self.saving.newest()
+        if self.watch:
+            self.watch.begin(found[0] if found else 0)
         if found is None:
             self._enter(0)
             return
         self.step, state = found
         self._enter(self.learner.due(self.step - 1))
-        self.learner.load(state)
-        self.seconds, self.last_loss = state["progress"]["seconds"], state["progress"]["loss"]
+        self._take(state)
         self.log.say(f"pretrain: going on from step {self.step} of {self.settings.steps}")
 
+    def _take(self, state: dict[str, Any]) -> None:
+        self.learner.load(state)
+        self.seconds, self.last_loss = state["progress"]["seconds"], state["progress"]["loss"]
+
     def _summary(self, adapter_bytes: int | None) -> dict[str, Any]:
-        tokens = self.settings.steps * self.step_tokens
-        share = self._replay_share
+        tokens = self.step * self.step_tokens
         per_second = tokens / self.seconds if self.seconds else 0.0
+        watched = {"retention": self.watch.summary(self.step)} if self.watch else {}
         return {
-            "steps": self.settings.steps,
+            **watched,
+            "steps": self.step,
             "tokens": tokens,
             "seconds": round(self.seconds, 1),
             "tokens_per_second": round(per_second, 1) or None,
             "mfu": round(self.speed.flops * per_second / self.speed.rate, 4),
             "matmul_flops": round(self.speed.rate),
             "peak_memory_bytes": peak_memory(self.device),
-            "target_bytes": round(tokens * (1 - share) * self.target.bytes_per_place),
-            "replay_ratio": share,
+            "target_bytes": round(self.cursor.read(self.step)[0] * self.settings.length * self.target.bytes_per_place),
+            "replay_ratio": self.cursor.segment(max(self.step - 1, 0)).ratio,
             "last_loss": self.last_loss,
             "modes": [phase.mode for phase in self.settings.phases],
             "adapter_bytes": adapter_bytes,

@@ -313,11 +313,11 @@ def through(model: Any, work: Callable[..., T], *inputs: Any) -> T:
             model.forward = had
 
 
-def check_together(settings: Any, background: bool, layout: Layout, processes: int) -> None:
+def check_together(settings: Any, background: bool, layout: Layout, processes: int, *, watched: bool = False) -> None:
     """Say before anything is read what only one process can do; `settings` are the loop's.
 
     Raises:
-        RecipeError: the optimizer, a mode, or the way of saving is for one process.
+        RecipeError: the optimizer, a mode, the way of saving, or retention (`watched`) is for one process.
     """
     if processes == 1:
         return
@@ -330,6 +330,8 @@ def check_together(settings: Any, background: bool, layout: Layout, processes: i
         )
     if background:
         raise RecipeError(f"compute.async_checkpoints is for one process, {several}; leave it out")
+    if watched:
+        raise RecipeError(f"pretrain.retention is for one process, {several}; leave it out, or train in one")
     if "lora" in modes and layout.tensor_parallel > 1:
         raise RecipeError('pretrain.mode "lora" does not go with compute.tensor_parallel; use fsdp for it')
     if "lora" in modes[:-1]:

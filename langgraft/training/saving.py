@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,16 +46,19 @@ class Saving:
         self.writing: Future[Path] | None = None
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.folder, self.metrics = out / "checkpoints", out / METRICS
+        self.saved = -1
 
-    def save(self, learner: Learner, progress: dict[str, Any]) -> None:
-        """Write a checkpoint after step `progress["step"]`.
+    def save(self, learner: Learner, progress: dict[str, Any], *, best: Collection[int] = ()) -> None:
+        """Write a checkpoint after step `progress["step"]`, if it is not there yet; those of `best` steps are kept.
 
         Raises:
             DiskFullError: no space is left, now or when the checkpoint before was written in the background.
             TrainingError: the weights are not finite; they would be what a later start goes on with.
         """
-        self.wait()
         step = progress["step"]
+        if self.saved == step:
+            return
+        self.wait()
         if not learner.finite():
             raise TrainingError(
                 f"weights are not finite after step {step}, and were not saved; lower the learning rates, or delete "
@@ -65,9 +68,12 @@ class Saving:
         if self.group.world > 1:
             self._save_together(step, state)
         elif self.thread is None:
-            checkpoint.save(self.folder, step, state, keep=self.keep)
+            checkpoint.save(self.folder, step, state, keep=self.keep, best=best)
         else:
-            self.writing = self.thread.submit(checkpoint.save, self.folder, step, copied(state), keep=self.keep)
+            self.writing = self.thread.submit(
+                checkpoint.save, self.folder, step, copied(state), keep=self.keep, best=best
+            )
+        self.saved = step
 
     def _save_together(self, step: int, state: dict[str, Any]) -> None:
         """Each process writes its parts; the first one all else, and puts the folder in its place."""

@@ -181,3 +181,61 @@ def test_a_mixture_is_trained_on(finished: Finished, tmp_path: Path) -> None:
     assert part["share"] == 1
     assert 0 < part["epochs"] <= 4
     assert (copy.stage("pretrain") / "packed" / "target" / "mixture.json").is_file()
+
+
+WATCHED = ["every=2", "documents=20", "items=8", "max_new_tokens=4", 'source_prompts=["The quick"]']
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["pretrain.retention.keep_best=2"], "needs `every`, the steps between measurements"),
+        (
+            ["pretrain.retention.every=2", "corpus.source=[]", "pretrain.replay=self"],
+            "source-language development text",
+        ),
+        (["pretrain.retention.every=2", "corpus.source_dev=0"], "corpus.source_dev is 0, but"),
+        (["pretrain.retention.every=2", "corpus.dev=0"], "corpus.dev is 0, but"),
+        (
+            ["pretrain.retention.every=2", "pretrain.retention.on_breach=rollback", "pretrain.replay=none"],
+            "raises the share of replay, and this run has none",
+        ),
+    ],
+)
+def test_a_watch_that_cannot_be_is_told_before_anything_runs(
+    settings: list[str], sentence: str, tmp_path: Path
+) -> None:
+    recipe = recipe_with(tmp_path, *settings)
+    assert recipe.pretrain is not None
+    with pytest.raises(RecipeError, match=sentence):
+        stage.check(recipe.pretrain, recipe)
+
+
+def test_a_stop_from_the_recipe(finished: Finished, tmp_path: Path) -> None:
+    """The stage ends with the best checkpoint, says so in log, summary and report, and the stages after it run."""
+    copy = finished.copy(tmp_path, without=("pretrain", "evaluate", "export"))
+    watch = [*WATCHED, "source_bits_per_byte=0.02"]
+    hot = ["replay=none", "learning_rate=2e-2", "new_rows_learning_rate=2e-2", "old_rows_learning_rate=2e-2"]
+    given = [*(f"pretrain.retention.{setting}" for setting in watch), *(f"pretrain.{setting}" for setting in hot)]
+    loose = "evaluate.gates.source_loss=9.0"
+    done = copy.again(*(part for setting in (*given, loose) for part in ("--set", setting)))
+    assert done.code == 0, done.err
+    report = json.loads((copy.run / "report.json").read_text(encoding="utf-8"))
+    facts = report["training"]["retention"]
+    assert facts["stopped"]["at"] > facts["result_step"]
+    assert report["training"]["steps"] == facts["result_step"]
+    assert "English bits per byte rose by" in facts["stopped"]["why"]
+    page = (copy.run / "report.html").read_text(encoding="utf-8")
+    assert f"Stopped early at step {facts['stopped']['at']}: English bits per byte rose by" in page
+    assert "retention: stopped at step" in done.err
+    assert report["bits_per_byte"]["source"]["change"]["mean"] < 0.05  # evaluate measured what was kept
+    rows = report["training"]["retention_curve"]
+    assert [row["kept"] for row in rows] == [True] * (len(rows) - 1) + [False]
+    assert {sample["prompt"] for sample in rows[0]["generations"] if sample["language"] == "en"} == {"The quick"}
+
+
+def test_replay_that_was_left_out_is_in_the_summary(finished: Finished) -> None:
+    marker = json.loads((finished.stage("pretrain") / "stage.json").read_text(encoding="utf-8"))
+    written = marker["summary"]["replay"]
+    assert written["documents"] == written["sampled"] - sum(written["dropped"].values())
+    assert written["tokens"] >= 200

@@ -88,9 +88,8 @@ def test_loss_falls_and_the_summary_adds_up(whole: tuple[Path, dict[str, Any]], 
     assert summary["steps"] == 6
     assert summary["tokens"] == 6 * 3 * 32 == lines[-1]["tokens"]
     assert summary["last_loss"] == lines[-1]["loss"]
-    assert summary["target_bytes"] == round(
-        summary["tokens"] * 0.75 * Packed(data["target"], length=8, seed=0).bytes_per_place
-    )
+    # A quarter of 18 rows: 4 of replay, and 14 of target.
+    assert summary["target_bytes"] == round(14 * 32 * Packed(data["target"], length=8, seed=0).bytes_per_place)
     assert {
         "loss",
         "gradient_norm",

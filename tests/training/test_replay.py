@@ -43,7 +43,7 @@ def test_the_same_seed_writes_the_same_file(writer: Path, tmp_path: Path) -> Non
     first = write(writer, tmp_path / "a")
     assert first == write(writer, tmp_path / "b")
     assert first != write(writer, tmp_path / "c", seed=1)
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["replay.jsonl"]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["replay.json", "replay.jsonl"]
     documents = [json.loads(line) for line in first.decode().splitlines()]
     assert [d["id"] for d in documents] == [f"self-{i}" for i in range(len(documents))]
     assert all(d["text"] and "\ufffd" not in d["text"] and d["source"] == "self" for d in documents)
@@ -104,6 +104,47 @@ def test_a_base_that_writes_nothing_is_an_error(writer: Path, tmp_path: Path, mo
     monkeypatch.setattr(module, "sample", lambda *_, **__: [[5], []])
     with pytest.raises(ModelError, match="ends its documents at once, so it cannot write replay"):
         write(writer, tmp_path)
+
+
+def samples(base: Path, *texts: str) -> list[list[int]]:
+    from langgraft.tokenizer.files import load
+
+    return [load(base).encode(text).ids for text in texts]
+
+
+GOOD = "The old man walked along the river and sat down under a tree to read his letters before the rain came."
+FRENCH = "Le vieil homme marchait le long de la rivière et lisait ses lettres sous un arbre avant que la pluie tombe."
+CHINESE = "香港嘅夜景真係好靚，好多人都鍾意喺海邊影相，我哋聽日一齊去啦。"
+LOOP = "I went to the shop to buy some milk for the children. " * 12
+
+
+def test_other_languages_and_repetition_are_left_out_and_counted(
+    writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = samples(writer, GOOD, FRENCH, LOOP, "Hi", CHINESE)
+    monkeypatch.setattr(module, "sample", lambda *_, **__: rows)
+    documents = write(writer, tmp_path, tokens=len(rows[0]) + 1, log=Log()).decode().splitlines()
+    assert [json.loads(d)["text"] for d in documents] == [GOOD, GOOD]  # two batches: what was left out does not count
+    facts = json.loads((tmp_path / "replay.json").read_text())
+    assert facts == {
+        "documents": 2,
+        "tokens": 2 * len(rows[0]),
+        "sampled": 10,
+        "dropped": {"in another language": 4, "repetitive": 2, "too short": 2},
+    }
+    said = "2 of 10 documents kept; left out: 4 in another language, 2 repetitive, 2 too short"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [(FRENCH, "writes no English of its own accord"), (LOOP, "repeats itself in everything")]
+)
+def test_a_base_that_writes_nothing_of_use_is_an_error(
+    text: str, sentence: str, writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "sample", lambda *_, **__: samples(writer, text))
+    with pytest.raises(ModelError, match=sentence):
+        write(writer, tmp_path, tokens=1)
 
 
 def test_documents_end_at_the_separator_and_at_the_length(writer: Path) -> None:
