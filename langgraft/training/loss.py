@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from langgraft.training.divergence import matched, plain_head
 from langgraft.training.kernels import flat_rows
 
 IGNORED = -100  # the label of places that are not to be predicted, as torch has it
@@ -106,6 +107,7 @@ def divergence_function(model: Any, teacher: Any, *, rows: int) -> Callable[[Ten
     """
     student_body, student_head = _body_and_head(model)
     teacher_body, teacher_head = _body_and_head(teacher)
+    at_once = plain_head(student_head) and plain_head(teacher_head)
 
     def part(ours: Tensor, theirs: Tensor) -> Tensor:
         with torch.no_grad():
@@ -117,6 +119,8 @@ def divergence_function(model: Any, teacher: Any, *, rows: int) -> Callable[[Ten
         with torch.no_grad():
             theirs = teacher_body(ids, positions)
         ours = student_body(ids, positions)
+        if at_once:
+            return matched(ours, theirs, student_head, teacher_head, rows=rows, chunk=CHUNK)
         total = ours.new_zeros((), dtype=torch.float32)
         for chunk, target in zip(ours.split(CHUNK), theirs.split(CHUNK), strict=True):
             total = total + checkpoint(part, chunk, target, use_reentrant=False)
@@ -125,7 +129,7 @@ def divergence_function(model: Any, teacher: Any, *, rows: int) -> Callable[[Ten
     return divergence
 
 
-def _body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def _body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], Any]:
     """A model as `(ids, positions) -> states` of shape (places, width), and `states -> logits`.
 
     A model whose logits are more than its head gives full logits as its states.
