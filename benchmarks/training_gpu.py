@@ -23,6 +23,7 @@ from langgraft.store import atomic_write, write_json
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks-training-gpu.md"
 BATCH = 16_384  # tokens of a step
+WARM, STEPS = 6, 20  # the first compile; kernels and memory settle
 DOCUMENT = 600  # tokens, about
 MODELS: dict[str, dict[str, Any]] = {
     "smollm2": {
@@ -81,6 +82,7 @@ def prepared(given: argparse.Namespace, model: str, length: int) -> dict[str, An
     return {
         "model": str(folder / "model"), "packed": str(folder / "packed"), "length": length,
         "rows": max(BATCH // length, 1) if given.device != "cpu" else 4, "threads": 1, "liger": False,
+        "warm": WARM, "steps": STEPS,
         "old_rows": config.vocab_size - 256, "device": given.device,
         "dtype": "float32" if given.device == "cpu" else "bfloat16",
     }  # fmt: skip

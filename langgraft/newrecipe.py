@@ -111,13 +111,11 @@ def write_recipe(
     size = sum(file.stat().st_size for path in [*corpus, *source] for file in resolve(Input(path)))
     text_tokens = int(size / BYTES_PER_TOKEN)
     gpu = _has_gpu()
-    chosen_preset = preset or ("research" if gpu else "proof-of-concept")
-    if chosen_preset not in PRESETS:
+    preset = preset or ("research" if gpu else "proof-of-concept")
+    if preset not in PRESETS:
         raise RecipeError(f"preset `{preset}` is unknown; {suggest(preset, PRESETS)}")
-    wanted = PRESETS[chosen_preset]
-    budget = min(EPOCHS * text_tokens, wanted.gpu_tokens if gpu else wanted.cpu_tokens)
-    batch, length = (65_536, 2048) if gpu else (1024, 256)
-    tokens = max(-(-budget // batch), 1) * batch
+    budget = _budget(PRESETS[preset], text_tokens, gpu)
+    tokens = budget["tokens"]
     new_tokens = 2048 if size < 50_000_000 else 8192
     shared = bool(set(known.scripts) & set(language_of("en").scripts))
     laptop = f"{os.cpu_count()} CPU cores: {_minutes(tokens)} for 135M parameters on two"
@@ -133,24 +131,33 @@ def write_recipe(
         or '# [[corpus.source]]              # held-out English, to measure forgetting\n# path = "english.jsonl.gz"\n',
         "new_tokens": new_tokens,
         "why_tokens": f"for {size / 1e6:,.1f} MB of text",
-        "tokens": tokens,
+        **budget,
         "why_budget": f"the text holds about {text_tokens:,}; {'one GPU' if gpu else laptop}",
         "replay_loss": "text" if shared else "distill",
         "why_loss": "both languages share a script" if shared else "match the base's own predictions on it",
-        "length": length,
-        "batch": batch,
-        "held_out": wanted.held_out,
-        "documents": wanted.documents,
-        "source_loss": wanted.source_loss,
-        "to": wanted.to,
-        "quality": QUALITY if wanted.quality else "",
         "source_note": "largest rise of English bits per byte" if source else "judged once [[corpus.source]] is given",
     }
     text = TEMPLATE.format(**chosen)
     parse_recipe(tomllib.loads(text), where=str(out))
     atomic_write(out, text)
     kept = {key: chosen[key] for key in ("base", "code", "new_tokens", "tokens", "length", "batch")}
-    return {**kept, "preset": chosen_preset, "advice": size_advice(text_tokens)}
+    return {**kept, "preset": preset, "advice": size_advice(text_tokens)}
+
+
+def _budget(preset: Preset, text_tokens: int, gpu: bool) -> dict[str, Any]:
+    """What a preset makes of so much text on this machine, as fields of the template."""
+    most = min(EPOCHS * text_tokens, preset.gpu_tokens if gpu else preset.cpu_tokens)
+    batch, length = (65_536, 2048) if gpu else (1024, 256)
+    return {
+        "tokens": max(-(-most // batch), 1) * batch,
+        "length": length,
+        "batch": batch,
+        "held_out": preset.held_out,
+        "documents": preset.documents,
+        "source_loss": preset.source_loss,
+        "to": preset.to,
+        "quality": QUALITY if preset.quality else "",
+    }
 
 
 def _minutes(tokens: int) -> str:

@@ -142,6 +142,10 @@ OTHER_COMPUTE = {
     "compile": "true",
     "activation_checkpointing": "true",
     "report_to": '["tensorboard"]',
+    "async_checkpoints": "true",
+    "nodes": 2,
+    "processes_per_node": 2,
+    "slurm": '{partition = "gpu"}',
 }
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from langgraft.training.divergence import matched, plain_head
 from langgraft.training.kernels import flat_rows
 
 _Head = Callable[[Tensor], Tensor]
@@ -107,11 +108,15 @@ def divergence_function(model: Any, teacher: Any, *, rows: int) -> Callable[[Ten
     """
     student_body, student_head = body_and_head(model)
     teacher_body, teacher_head = body_and_head(teacher)
+    at_once = plain_head(student_head) and plain_head(teacher_head)
 
     def divergence(ids: Tensor, positions: Tensor) -> Tensor:
         with torch.no_grad():
             theirs = teacher_body(ids, positions)
-        return chunked_divergence(student_body(ids, positions), student_head, theirs, teacher_head, rows)
+        ours = student_body(ids, positions)
+        if at_once:
+            return matched(ours, theirs, student_head, teacher_head, rows=rows, chunk=CHUNK)
+        return chunked_divergence(ours, student_head, theirs, teacher_head, rows)
 
     return divergence
 

@@ -95,17 +95,18 @@ def _write(out: Path, batches: int, judge: "_Judge", log: Log) -> None:
         json.dumps({"text": text, "source": "self", "id": f"self-{i}"}, ensure_ascii=False)
         for i, (_, text) in enumerate(kept)
     ]
+    dropped = dict(sorted(judge.dropped.items()))
     facts = {
         "documents": len(kept),
         "tokens": sum(len(row) for row, _ in kept),
         "sampled": judge.sampled,
-        "dropped": dict(sorted(judge.dropped.items())),
+        "dropped": dropped,
     }
     write_json(out / FACTS, facts)
     atomic_write(out / "replay.jsonl", "\n".join(lines) + "\n")
     for part in out.glob("batch-*.json"):
         part.unlink()
-    left = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
+    left = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
     log.say(f"replay from the base: {len(kept):,} of {judge.sampled:,} documents kept; left out: {left or 'none'}")
 
 

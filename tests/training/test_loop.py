@@ -208,6 +208,15 @@ def test_any_damage_to_any_file_is_found_said_and_stepped_over(
         saving.newest()
 
 
+def same(left: Any, right: Any) -> bool:
+    """Whether two states are equal to the bit."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+
+
 def test_checkpoints_in_the_background_are_the_same(
     data: dict[str, Any], tmp_path: Path, whole: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +233,7 @@ def test_checkpoints_in_the_background_are_the_same(
     for name in ("step-000002", "step-000004"):
         ours, theirs = (checkpoint.load(out / "checkpoints", int(name[5:])) for out in (tmp_path, whole[0]))
         for part in ("model", "optimizer"):
-            torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+            assert same(ours[part], theirs[part])
         sizes = [(out / "checkpoints" / name / "model.pt").stat().st_size for out in (tmp_path, whole[0])]
         assert abs(sizes[0] - sizes[1]) < 4096  # a tied head is written once
 
