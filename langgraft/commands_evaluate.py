@@ -1,0 +1,108 @@
+"""What `langgraft evaluate` does: models of every kind, measured on texts outside any recipe."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from langgraft.corpus.document import Document, Input, Report
+from langgraft.corpus.readers import read
+from langgraft.errors import CorpusError, RecipeError
+from langgraft.progress import Log
+from langgraft.store import fingerprint, lock, read_json, write_json
+from langgraft.text import language as language_of
+
+SETTINGS, RESULTS = ".evaluate.json", "results.json"
+
+
+def evaluate_command(
+    models: Sequence[str],
+    sides: dict[str, tuple[Sequence[str], str]],
+    out: Path,
+    *,
+    documents: int = 500,
+    window: int = 512,
+    stride: int = 256,
+    device: str = "auto",
+    threads: int = 0,
+) -> dict[str, Any]:
+    """`langgraft evaluate`: measure models, the first being what the others are compared with.
+
+    Args:
+        models: folders, adapter folders, GGUF files, hub ids or URLs with `#NAME`, each with `NAME=` before it or not.
+        sides: for `target` and `source`: paths of held-out text, and the language's code.
+        out: gets results.json; scores are kept there as they are known, and the same call goes on after a kill.
+
+    Raises:
+        RecipeError: `out` holds something else, or was begun with other settings.
+        CorpusError: there is no text.
+    """
+    from langgraft.evaluation.models import named
+    from langgraft.evaluation.suite import BitsPerByte, evaluate
+
+    chosen, log = named(models), Log()
+    settings = {"models": [one.as_dict() for one in chosen], "sides": sides, "documents": documents}
+    _begin(out, settings)
+    with lock(out, what="evaluate"):
+        texts = {side: _documents(paths, code, documents) for side, (paths, code) in sides.items() if paths}
+        measures = [
+            BitsPerByte(side, [one.text for one in found], [one.source for one in found], window, stride)
+            for side, found in texts.items()
+        ]
+        result: dict[str, Any] = {"models": [one.as_dict() for one in chosen]}
+        result |= evaluate(chosen, measures, out / "scores", device=device, threads=threads, log=log)
+        if len(chosen) == 2 and all(one.kind == "folder" for one in chosen):
+            from langgraft.evaluation.compare import tokens
+            from langgraft.evaluation.models import folder_of
+
+            with folder_of(chosen[0]) as base, folder_of(chosen[1]) as adapted:
+                result["tokens"] = {
+                    side: tokens(base, adapted, [one.text for one in found], language_of(sides[side][1]))["tokens"]
+                    for side, found in texts.items()
+                }
+        write_json(out / RESULTS, result)
+    for line in lines(result):
+        log.say(line)
+    return result
+
+
+def _begin(out: Path, settings: dict[str, Any]) -> None:
+    """Start the folder, or go on in it if a call with the same settings was killed there."""
+    mark = fingerprint(settings)
+    if (out / SETTINGS).is_file() and not (out / RESULTS).is_file():
+        if read_json(out / SETTINGS).get("settings") != mark:
+            raise RecipeError(
+                f"{out} was begun with other settings; choose another folder with -o, or delete it"
+            )
+        return
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise RecipeError(f"{out} exists already; choose another folder with -o, or delete it first")
+    write_json(out / SETTINGS, {"settings": mark})
+
+
+def _documents(paths: Sequence[str], code: str, most: int) -> list[Document]:
+    found = []
+    for document in read([Input(path) for path in paths], code, Report()):
+        if document.text.strip():
+            found.append(document)
+        if len(found) == most:
+            break
+    if not found:
+        raise CorpusError(f"there is no text in {', '.join(paths)}")
+    return found
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """The results for people, a line a figure."""
+    for side, bits in result.get("bits_per_byte", {}).items():
+        yield from _lines(f"{side}: bits per byte", bits, relative=True)
+
+
+def _lines(what: str, found: dict[str, Any], *, relative: bool = False, form: str = ".3f") -> Iterator[str]:
+    for name, figure in found["models"].items():
+        line = f"{what}, {name}: {figure['mean']:{form}} ({figure['low']:{form}} to {figure['high']:{form}})"
+        change = found["changes"].get(name)
+        if change is not None:
+            as_change = "+.1%" if relative else f"+{form}"
+            low_high = f"{change['low']:{as_change}} to {change['high']:{as_change}}"
+            line += f"; {change['mean']:{as_change}} ({low_high}), {change['verdict']}"
+        yield line
