@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from langgraft.corpus.document import Document, Input, Report
-from langgraft.corpus.readers import read
-from langgraft.errors import CorpusError, RecipeError
+from langgraft.corpus.stream import stream
+from langgraft.errors import RecipeError
 from langgraft.progress import Log
 from langgraft.store import fingerprint, lock, read_json, write_json
 from langgraft.text import language as language_of
@@ -22,14 +21,18 @@ def evaluate_command(
     documents: int = 500,
     window: int = 512,
     stride: int = 256,
+    train: Sequence[str] = (),
     device: str = "auto",
     threads: int = 0,
+    **wanted: Any,
 ) -> dict[str, Any]:
     """`langgraft evaluate`: measure models, the first being what the others are compared with.
 
     Args:
         models: folders, adapter folders, GGUF files, hub ids or URLs with `#NAME`, each with `NAME=` before it or not.
         sides: for `target` and `source`: paths of held-out text, and the language's code.
+        train: text that a model was trained on, so that none of it is asked for.
+        wanted: fields of `langgraft.evaluation.wanted.Wanted`.
         out: gets results.json; scores are kept there as they are known, and the same call goes on after a kill.
 
     Raises:
@@ -37,19 +40,20 @@ def evaluate_command(
         CorpusError: there is no text.
     """
     from langgraft.evaluation.models import named
-    from langgraft.evaluation.suite import BitsPerByte, evaluate
+    from langgraft.evaluation.suite import evaluate
+    from langgraft.evaluation.wanted import Wanted, documents_of, measures
 
     chosen, log = named(models), Log()
-    settings = {"models": [one.as_dict() for one in chosen], "sides": sides, "documents": documents}
-    _begin(out, settings)
+    identity = {"models": [one.as_dict() for one in chosen], "sides": sides, "train": list(train), "wanted": wanted}
+    _begin(out, {**identity, "documents": documents, "window": window, "stride": stride})
+    target, source = (language_of(sides[side][1]) for side in ("target", "source"))
+    training = (lambda: stream(train, target.code)) if train else None
     with lock(out, what="evaluate"):
-        texts = {side: _documents(paths, code, documents) for side, (paths, code) in sides.items() if paths}
-        measures = [
-            BitsPerByte(side, [one.text for one in found], [one.source for one in found], window, stride)
-            for side, found in texts.items()
-        ]
+        texts = {side: documents_of(paths, code, documents) for side, (paths, code) in sides.items() if paths}
+        how = {"window": window, "stride": stride, "documents": documents, "log": log}
+        asked = measures(Wanted(**wanted, training=training), texts, target, source, **how)
         result: dict[str, Any] = {"models": [one.as_dict() for one in chosen]}
-        result |= evaluate(chosen, measures, out / "scores", device=device, threads=threads, log=log)
+        result |= evaluate(chosen, asked, out / "scores", device=device, threads=threads, log=log)
         if len(chosen) == 2 and all(one.kind == "folder" for one in chosen):
             from langgraft.evaluation.compare import tokens
             from langgraft.evaluation.models import folder_of
@@ -70,31 +74,26 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
     mark = fingerprint(settings)
     if (out / SETTINGS).is_file() and not (out / RESULTS).is_file():
         if read_json(out / SETTINGS).get("settings") != mark:
-            raise RecipeError(
-                f"{out} was begun with other settings; choose another folder with -o, or delete it"
-            )
+            raise RecipeError(f"{out} was begun with other settings; choose another folder with -o, or delete it")
         return
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise RecipeError(f"{out} exists already; choose another folder with -o, or delete it first")
     write_json(out / SETTINGS, {"settings": mark})
 
 
-def _documents(paths: Sequence[str], code: str, most: int) -> list[Document]:
-    found = []
-    for document in read([Input(path) for path in paths], code, Report()):
-        if document.text.strip():
-            found.append(document)
-        if len(found) == most:
-            break
-    if not found:
-        raise CorpusError(f"there is no text in {', '.join(paths)}")
-    return found
-
-
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """The results for people, a line a figure."""
     for side, bits in result.get("bits_per_byte", {}).items():
         yield from _lines(f"{side}: bits per byte", bits, relative=True)
+    if "code_mixed" in result:
+        yield from _lines("code-mixed: bits per byte", result["code_mixed"], relative=True)
+    for kind, found in result.get("choice", {}).items():
+        for way, choice in found.items():
+            yield from _lines(
+                f"{kind} choice, {way.replace('_', ' ')} (chance {choice['chance']:.0%})", choice, form=".1%"
+            )
+    for name, pairs in result.get("minimal_pairs", {}).items():
+        yield from _lines(f"minimal pairs {name} (chance 50%)", pairs, form=".1%")
 
 
 def _lines(what: str, found: dict[str, Any], *, relative: bool = False, form: str = ".3f") -> Iterator[str]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -71,16 +71,16 @@ def test_evaluate_takes_an_endpoint_beside_a_folder(address: str, pico: Path, tm
 class Odd(BaseHTTPRequestHandler):
     """A server that is none of ours: `answers` by path."""
 
-    answers: dict[str, tuple[int, Any]] = {}
+    answers: ClassVar[dict[str, tuple[int, Any]]] = {}
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
+    def do_GET(self) -> None:
         """Answer."""
         status, body = self.answers[self.path]
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Answer."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self.do_GET()

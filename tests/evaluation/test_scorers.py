@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from langgraft.evaluation.bpb import score, score_documents
 from langgraft.evaluation.likelihood import Scorer
 from langgraft.evaluation.models import Measured, folder_of, identity_of, kind_of, named, open_scorer
 from langgraft.evaluation.torch_scorer import TorchScorer
-from langgraft.progress import Log
+from langgraft.progress import Log, Progress
 from langgraft.tokenizer.files import load, piece_bytes, token_bytes
 
 TEXTS = [*CANTONESE, *ENGLISH, "a", " ".join(ENGLISH)]
@@ -102,11 +103,12 @@ class Killed(Log):
         super().__init__(quiet=True)
         self.left = reports
 
-    def progress(self, what: str, total: int, *, unit: str, done: int = 0, every: float = 5.0):  # type: ignore[no-untyped-def]
-        assert 0 <= done <= total
-        return super().progress(what, total, unit=unit, done=done, every=0.0)
+    def progress(self, what: str, total: int, **how: Any) -> Progress:
+        assert 0 <= how["done"] <= total
+        return super().progress(what, total, **{**how, "every": 0.0})
 
     def say(self, text: str) -> None:
+        assert "left" in text
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
