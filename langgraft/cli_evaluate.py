@@ -1,5 +1,6 @@
 """The command `evaluate`; what it does is in `langgraft.commands_evaluate`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,9 @@ def evaluate(
     minimal_pairs: Annotated[list[str] | None, typer.Option(help="Rows of sentence_good and sentence_bad.")] = None,
     code_mixed: Annotated[list[str] | None, typer.Option(help="Text that mixes both languages.")] = None,
     train: Annotated[list[str] | None, typer.Option(help="Training text, none of which shall be asked for.")] = None,
+    tasks: Annotated[str, typer.Option(help="lm-evaluation-harness: names with commas, or auto.")] = "",
+    task_folder: Annotated[Path | None, typer.Option(help="Folder of task files (YAML) and their data.")] = None,
+    task_limit: Annotated[int | None, typer.Option(min=1, help="At most this many samples of a task.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Json = False,
@@ -51,6 +55,9 @@ def evaluate(
         minimal_pairs=minimal_pairs or [],
         code_mixed=code_mixed or [],
         train=train or [],
+        tasks=tasks,
+        task_folder=task_folder,
+        task_limit=task_limit,
         threads=threads,
         device=device,
     )

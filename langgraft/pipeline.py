@@ -270,6 +270,7 @@ def _evaluate_files(section: Evaluate, identities: "_Identities") -> dict[str, A
         "choice.parallel": section.choice.parallel,
         "minimal_pairs": section.minimal_pairs,
         "code_mixed": section.code_mixed,
+        "classification": [one.path for one in section.classification.values()],
     }
     found: dict[str, Any] = {
         f"evaluate.{name} {path}": [identities(file) for file in resolve(Input(path))]

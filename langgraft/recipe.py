@@ -308,6 +308,25 @@ class ChoiceSection(Section):
     """Example pairs before an item of translation choice."""
 
 
+class LabelledSection(Section):
+    """A labelled set, asked as a choice; one `[evaluate.classification.NAME]` table each."""
+
+    path: str
+    """Rows with fields: JSONL, JSON, CSV, TSV or Parquet."""
+    prompt: str
+    """What stands before the options, with `{field}` where a row's text goes, such as `"{premise} Question: ..."`."""
+    words: dict[str, str] = Field(default_factory=dict)
+    """Entailment and sentiment: for every label as the file writes it the word that is asked for."""
+    options: list[str] = Field(default_factory=list)
+    """Multiple choice: the fields that hold the options."""
+    label: str = "label"
+    """The field with the label, or with the number or letter of the right option."""
+    first: int = 0
+    """Number of the first option."""
+    setting: Literal["target", "source", "translate_test"] = "target"
+    """What the file holds: the set in the new language, in the source language, or translated into that."""
+
+
 class Evaluate(Section):
     """Measure base and adapted model on the held-out test split."""
 
@@ -329,6 +348,11 @@ class Evaluate(Section):
     """Files of minimal pairs in the source language: rows with `sentence_good` and `sentence_bad`, as in BLiMP."""
     code_mixed: list[str] = Field(default_factory=list)
     """Files of text that mixes both languages, for bits per byte."""
+    classification: dict[str, LabelledSection] = Field(default_factory=dict)
+    """Labelled sets by name: entailment, sentiment, multiple choice; `choice.items` bounds each."""
+    generated: int = Field(default=0, ge=0)
+    """Beginnings of this many test documents per language to continue, for right-language rate, script purity and
+    repetition."""
     gates: Gates = Field(default_factory=Gates)
     """Bounds the result must keep."""
     seed: int = 0

@@ -257,7 +257,7 @@ class Choice:
 
     where: tuple[str, ...]
     built: Built
-    example: bool = field(default=True)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what else the results shall say
 
     def raw(self, scorer: Scorer, keep: Path, identity: str, log: Log | None, what: str) -> Any:
         """For every option of every item: bits after its context, and after the neutral one."""
@@ -293,7 +293,8 @@ class Choice:
             "by": by,
             "left_out": self.built.left_out,
             "above_chance": {name: bool(self._low(raw, way) > chance) for name, raw in raws.items()},
-            "example": {key: first[key] for key in ("context", "options", "answer")} if self.example else None,
+            "example": {key: first[key] for key in ("context", "options", "answer")},
+            **self.facts,
         }
 
     def _low(self, raw: Any, way: Way) -> float:

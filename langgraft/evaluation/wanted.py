@@ -1,12 +1,14 @@
 """What to measure, in one place for recipes and the command line: from paths to measures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from langgraft.corpus.document import Document, Input, Report
 from langgraft.corpus.readers import read
 from langgraft.errors import CorpusError
 from langgraft.evaluation.choice import Built, Choice, continuation_items, training_check, translation_items
+from langgraft.evaluation.classification import Labelled, labelled_items
 from langgraft.evaluation.minimal_pairs import read_minimal_pairs
 from langgraft.evaluation.rows import parallel_texts
 from langgraft.evaluation.suite import BitsPerByte, Measure
@@ -27,6 +29,7 @@ class Wanted:
         items, options, shots: of translation and continuation choice.
         minimal_pairs: files of minimal pairs, BLiMP's or in its format.
         code_mixed: text that mixes both languages.
+        classification: labelled sets by their names in the results.
         training: texts that the adapted model was trained on, so that none of them is asked for.
     """
 
@@ -37,6 +40,7 @@ class Wanted:
     shots: int = 3
     minimal_pairs: Sequence[str] = ()
     code_mixed: Sequence[str] = ()
+    classification: Mapping[str, Labelled] = field(default_factory=dict)
     training: Training | None = None
     seed: int = 0
 
@@ -83,6 +87,10 @@ def measures(
         of_texts, sources = [one.text for one in mixed], [one.source for one in mixed]
         found.append(BitsPerByte("", of_texts, sources, window, stride, key="code_mixed"))
     found += [read_minimal_pairs(path) for path in wanted.minimal_pairs]
+    for name, of in wanted.classification.items():
+        asked = labelled_items(of, items=wanted.items, seed=wanted.seed)
+        facts = {"setting": of.setting, "kind": "multiple_choice" if of.options else "labels"}
+        found.append(Choice(("classification", name), asked, facts=facts))
     return [*found, *_choices(wanted, texts, target, source, log)]
 
 
@@ -118,3 +126,20 @@ def _choices(
 
 def _reasons(built: Built) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in built.left_out.items() if count) or "none"
+
+
+def as_listed(results: dict[str, Any]) -> dict[str, Any]:
+    """The results with `classification` as a list of sets, each with its measure under `accuracy`."""
+    sets = results.get("classification")
+    if sets is None:
+        return results
+    parts = ("models", "changes", "better")
+    listed = [
+        {
+            "name": name,
+            **{key: value for key, value in found.items() if key not in parts},
+            "accuracy": {key: found[key] for key in parts},
+        }
+        for name, found in sets.items()
+    ]
+    return {**results, "classification": listed}

@@ -7,12 +7,15 @@ from typing import Any
 from langgraft.corpus.document import Document
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
+from langgraft.evaluation.classification import Labelled
 from langgraft.evaluation.compare import Bounds, gates, tokens
+from langgraft.evaluation.generation import beginnings, quality, same_chats
 from langgraft.evaluation.models import Measured
-from langgraft.evaluation.side_by_side import continuations
+from langgraft.evaluation.prompts import chosen, read_prompts
+from langgraft.evaluation.side_by_side import continuations, side_by_side
 from langgraft.evaluation.suite import Way
 from langgraft.evaluation.suite import evaluate as measure_all
-from langgraft.evaluation.wanted import Wanted, measures
+from langgraft.evaluation.wanted import Wanted, as_listed, measures
 from langgraft.recipe import Evaluate, Recipe
 from langgraft.runs import Inputs
 from langgraft.store import write_json
@@ -25,8 +28,10 @@ def check(section: Evaluate, recipe: Recipe) -> None:
     """Say before anything runs what cannot work.
 
     Raises:
-        RecipeError: there would be no test split, or windows would pass over tokens.
+        RecipeError: there would be no test split, windows would pass over tokens, or the file of prompts is damaged.
     """
+    if section.prompts.file:
+        read_prompts(Path(section.prompts.file))
     if recipe.corpus.test == 0:
         raise RecipeError("corpus.test is 0, but the evaluate stage measures on the test split; hold out two documents")
     if section.stride > section.window:
@@ -77,7 +82,11 @@ def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
         "tokens": {**{side: cost["tokens"] for side, cost in costs.items()}, "example": costs["target"]["example"]},
         "gates": gates(sides["target"], sides.get("source"), bounds, *(of.name for of in codes.values())),
         "generations": _generations(section, inputs, base, adapted),
+        "chat": same_chats(base, adapted),
     }
+    if section.generated:
+        result["generation"] = _generated(section, inputs, texts, base, adapted)
+    result = as_listed(result)
     write_json(out / "results.json", result)
     return result
 
@@ -102,25 +111,41 @@ def _wanted(section: Evaluate, inputs: Inputs) -> Wanted:
         **section.choice.model_dump(),
         minimal_pairs=section.minimal_pairs,
         code_mixed=section.code_mixed,
+        classification={name: Labelled(**one.model_dump()) for name, one in section.classification.items()},
         training=training,
         seed=section.seed,
     )
 
 
-def _generations(section: Evaluate, inputs: Inputs, base: Path, adapted: Path) -> list[dict[str, str]]:
-    prompts = [(inputs.model.language, prompt) for prompt in section.prompts.target]
-    prompts += [(inputs.model.source_language, prompt) for prompt in section.prompts.source]
-    written = [
-        continuations(
-            folder,
-            [prompt for _, prompt in prompts],
-            max_new_tokens=section.max_new_tokens,
-            device=inputs.compute.device,
-            threads=inputs.compute.threads,
-        )
-        for folder in (base, adapted)
-    ]
-    return [
-        {"language": code, "prompt": prompt, "base": before, "adapted": after}
-        for (code, prompt), before, after in zip(prompts, *written, strict=True)
-    ]
+def _generated(
+    section: Evaluate, inputs: Inputs, texts: dict[str, list[Document]], base: Path, adapted: Path
+) -> dict[str, Any]:
+    found = {}
+    for side, of in texts.items():
+        prompts = beginnings([one.text for one in of], section.generated)
+        code = inputs.model.language if side == "target" else inputs.model.source_language
+        how = {"max_new_tokens": section.max_new_tokens, "no_repeat": 0, "threads": inputs.compute.threads}
+        written = {
+            name: continuations(folder, prompts, device=inputs.compute.device, **how)
+            for name, folder in (("base", base), ("adapted", adapted))
+        }
+        if prompts:
+            found[side] = quality(written, code, resamples=section.resamples, seed=section.seed)
+    return found
+
+
+def _generations(section: Evaluate, inputs: Inputs, base: Path, adapted: Path) -> list[dict[str, Any]]:
+    """Side by side: the base, the base with new rows, and the trained model."""
+    wanted, file = section.prompts, section.prompts.file
+    own = read_prompts(Path(file)) if file else []
+    codes = {inputs.model.language: wanted.target, inputs.model.source_language: wanted.source}
+    prompts = [p for code, texts in codes.items() for p in chosen(code, texts, own, with_shipped=wanted.shipped)]
+    folders = {"base": base, "surgery": inputs.folders["surgery"] / "model", "adapted": adapted}
+    return side_by_side(
+        folders,
+        prompts,
+        max_new_tokens=section.max_new_tokens,
+        device=inputs.compute.device,
+        threads=inputs.compute.threads,
+        log=inputs.log,
+    )

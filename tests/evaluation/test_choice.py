@@ -199,7 +199,7 @@ def test_a_liking_for_an_option_is_no_answer(tmp_path: Path) -> None:
 def test_minimal_pairs(tmp_path: Path) -> None:
     file = tmp_path / "agreement.jsonl"
     rows = [
-        {"sentence_good": f"cats sleep {i}", "sentence_bad": f"cats sleeps {i}", "UID": f"kind{i % 2}"}
+        {"sentence_good": f"cats sleep {i}", "sentence_bad": f"cats sleeps here every night {i}", "UID": f"kind{i % 2}"}
         for i in range(40)
     ]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
