@@ -266,17 +266,9 @@ def _filter_files(section: Filters, identities: "_Identities") -> dict[str, Any]
 
 def _evaluate_files(section: Evaluate, identities: "_Identities") -> dict[str, Any]:
     """Content of the files that the evaluation asks from."""
-    fields = {
-        "choice.parallel": section.choice.parallel,
-        "minimal_pairs": section.minimal_pairs,
-        "code_mixed": section.code_mixed,
-        "classification": [one.path for one in section.classification.values()],
-    }
-    found: dict[str, Any] = {
-        f"evaluate.{name} {path}": [identities(file) for file in resolve(Input(path))]
-        for name, paths in fields.items()
-        for path in paths
-    }
+    sets = [one.path for one in section.classification.values()]
+    paths = [*section.choice.parallel, *section.minimal_pairs, *section.code_mixed, *sets]
+    found: dict[str, Any] = {f"evaluate {path}": [identities(file) for file in resolve(Input(path))] for path in paths}
     if section.prompts.file is not None:
         if not Path(section.prompts.file).is_file():
             raise RecipeError(f"evaluate.prompts.file: {section.prompts.file} does not exist")

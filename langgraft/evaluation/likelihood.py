@@ -88,7 +88,7 @@ def batches(todo: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
     return found
 
 
-def shared(rows: Sequence[Sequence[int]]) -> int:
+def shared(rows: Sequence[list[int]]) -> int:
     """Length of the beginning that all rows have in common."""
     first, last = min(rows), max(rows)  # in sorted order, the two that differ most
     n = min(len(first), len(last))

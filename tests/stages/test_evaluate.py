@@ -78,7 +78,6 @@ def test_choice_and_minimal_pairs_reach_the_report(finished: Finished, tmp_path:
     assert done.code == 0, done.err
     report = json.loads((copy.run / "report.json").read_text(encoding="utf-8"))
     assert report["minimal_pairs"]["pairs"]["items"] == 20
-    assert [one["name"] for one in report["models"]] == ["base", "adapted"]
     file.write_text("\n".join(map(json.dumps, pairs[:10])), encoding="utf-8")
     planned = langgraft("plan", copy.recipe, "--runs", copy.runs, "--set", f'evaluate.minimal_pairs=["{file}"]')
-    assert f"evaluate.minimal_pairs {file} has other content" in planned.err
+    assert f"evaluate {file} has other content" in planned.err
