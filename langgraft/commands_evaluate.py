@@ -67,7 +67,7 @@ def evaluate_command(
     training = (lambda: stream(train, target.code)) if train else None
     with lock(out, what="evaluate"):
         texts = {side: documents_of(paths, code, documents) for side, (paths, code) in sides.items() if paths}
-        how = {"window": window, "stride": stride, "documents": documents, "log": log}
+        how: dict[str, Any] = {"window": window, "stride": stride, "documents": documents, "log": log}
         asked = measures(Wanted(**wanted, training=training), texts, target, source, **how)
         result: dict[str, Any] = {"models": [one.as_dict() for one in chosen]}
         result |= evaluate(chosen, asked, out / "scores", device=device, threads=threads, log=log)

@@ -32,7 +32,10 @@ class Way:
 class Measure(Protocol):
     """Something to measure; `where` is its place in the results, such as `("choice", "translation", "to_target")`."""
 
-    where: tuple[str, ...]
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The place in the results."""
+        ...
 
     def raw(self, scorer: Scorer, keep: Path, identity: str, log: Log | None, what: str) -> Any:
         """The model's numbers; `keep` is a path without a suffix for what is to be kept of them."""

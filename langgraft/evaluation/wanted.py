@@ -103,7 +103,7 @@ def _choices(
     if wanted.parallel:
         pairs = parallel_texts(wanted.parallel, target.code, source.code)
         for way in ("to_target", "to_source"):
-            asked = {"to_target": way == "to_target", "shots": wanted.shots, "seen": seen, **how}
+            asked: dict[str, Any] = {"to_target": way == "to_target", "shots": wanted.shots, "seen": seen, **how}
             built["translation", way] = translation_items(pairs, target, source, **asked)
     if wanted.continuation:
         for side, of, check in (("target", target, seen), ("source", source, None)):
