@@ -271,7 +271,7 @@ class Choice:
             found = iter(scorer.continuations(after, log=log, what=what))
             return [[[next(found)[0], bits[item.neutral, option][0]] for option in item.options] for item in items]
 
-        return kept(keep.with_suffix(".json"), settings, ask)
+        return kept(keep.with_name(f"{keep.name}.json"), settings, ask)
 
     def figures(self, raws: Mapping[str, Any], way: Way) -> dict[str, Any]:
         """Accuracy by the pointwise mutual information, by the two other scores, and what the items are like."""

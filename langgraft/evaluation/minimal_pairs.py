@@ -44,7 +44,7 @@ class MinimalPairs:
             bits = iter(value for value, _ in found)
             return [[next(bits), next(bits)] for _ in self.pairs]
 
-        return kept(keep.with_suffix(".json"), settings, ask)
+        return kept(keep.with_name(f"{keep.name}.json"), settings, ask)
 
     def figures(self, raws: Mapping[str, Any], way: Way) -> dict[str, Any]:
         """Accuracy, in all and by phenomenon."""

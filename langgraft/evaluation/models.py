@@ -38,7 +38,8 @@ def kind_of(model: str) -> Kind:
         return "endpoint"
     if (Path(model).expanduser() / "adapter_config.json").is_file():
         return "adapter"
-    return "gguf" if locate(model).kind == "gguf" else "folder"
+    # A package's GGUF is a base to teach: it is dequantised, as the stages do. A file is measured as it will run.
+    return "gguf" if locate(model).kind == "gguf" and not model.startswith("package:") else "folder"
 
 
 def named(models: Sequence[str]) -> list[Measured]:

@@ -68,7 +68,7 @@ class BitsPerByte:
             self.texts,
             length=self.window,
             stride=self.stride,
-            keep=keep.with_suffix(".jsonl"),
+            keep=keep.with_name(f"{keep.name}.jsonl"),
             identity=identity,
             log=log,
             what=what,

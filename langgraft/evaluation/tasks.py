@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,9 +161,3 @@ def _change(before: Mapping[str, Any], after: Mapping[str, Any], better: Any) ->
     mean, wide = after["value"] - before["value"], Z * float((before["stderr"] ** 2 + after["stderr"] ** 2) ** 0.5)
     change = Interval(mean, mean - wide, mean + wide)
     return {**change.as_dict(), "verdict": verdict(change, better)}
-
-
-def offline() -> None:
-    """Let no task reach the network; must be called before the harness is imported."""
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        os.environ.setdefault(name, "1")

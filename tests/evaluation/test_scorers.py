@@ -18,7 +18,9 @@ from torch import nn
 from langgraft.errors import InputError
 from langgraft.evaluation.bpb import score, score_documents
 from langgraft.evaluation.likelihood import Scorer
+from langgraft.evaluation.minimal_pairs import MinimalPairs
 from langgraft.evaluation.models import Measured, folder_of, identity_of, kind_of, named, open_scorer
+from langgraft.evaluation.suite import BitsPerByte, Way, evaluate
 from langgraft.evaluation.torch_scorer import TorchScorer
 from langgraft.progress import Log, Progress
 from langgraft.tokenizer.files import load, piece_bytes, token_bytes
@@ -140,6 +142,20 @@ def test_scores_of_something_else_are_not_gone_on_with(pico: Path, tmp_path: Pat
         score_documents(scorer, TEXTS[:2], **{**way, **change})
     with pytest.raises(InputError, match=r"other settings \(texts\)"):
         score_documents(scorer, TEXTS[:3], **way)
+
+
+def test_names_with_dots_keep_their_scores_apart(pico: Path, tmp_path: Path) -> None:
+    one = named([f"model-v1.2={pico}"])
+    asked = [BitsPerByte("target", CANTONESE[:2]), BitsPerByte("source", ENGLISH[:2])]
+    pairs_asked = MinimalPairs("blimp", [("the dog", "dog the")] * 2)
+    evaluate(one, [*asked, pairs_asked], tmp_path, way=Way(100), device="cpu", threads=1)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model-v1.2-bits_per_byte-target.jsonl",
+        "model-v1.2-bits_per_byte-source.jsonl",
+        "model-v1.2-minimal_pairs-blimp.json",
+    }
+    with pytest.raises(InputError, match="there is nothing to evaluate"):
+        evaluate(one, [], tmp_path)
 
 
 def test_models_are_known_by_what_they_are(pico: Path, tmp_path: Path) -> None:
