@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from langgraft import cli_reports, cli_serving, cli_training
+from langgraft import cli_evaluate, cli_reports, cli_serving, cli_training
 from langgraft.cli_options import (
     BaseName,
     Corpus,
@@ -324,25 +324,6 @@ def verify(
 
 
 @app.command()
-def evaluate(
-    models: Annotated[list[str], typer.Option(help="Base and adapted model: give it twice.")],
-    target: Annotated[list[str], typer.Option(help="Held-out text in the new language.")],
-    language: Annotated[str, typer.Option(help="Code of the new language.")],
-    out: Out,
-    source: Annotated[list[str] | None, typer.Option(help="Held-out text in the source language.")] = None,
-    source_language: Annotated[str, typer.Option(help="Code of the source language.")] = "en",
-    documents: Annotated[int, typer.Option(min=2, help="At most this many documents per language.")] = 500,
-    as_json: Json = False,
-) -> None:
-    """Compare models on held-out text: bits per byte with intervals, tokens."""
-    from langgraft.commands import evaluate_command
-
-    result = evaluate_command(models, target, language, source or [], source_language, documents, out)
-    if as_json:
-        show_json(result)
-
-
-@app.command()
 def export(
     out: Out,
     model: Annotated[
@@ -373,6 +354,7 @@ def export(
         judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype), as_json)
 
 
+cli_evaluate.add_to(app)
 cli_reports.add_to(app)
 cli_serving.add_to(app)
 cli_training.add_to(app)

@@ -16,8 +16,6 @@ from langgraft.corpus.stream import texts_of
 from langgraft.errors import RecipeError
 from langgraft.methods import suggest
 from langgraft.progress import Log
-from langgraft.store import staged_folder, write_json
-from langgraft.text import language as language_of
 
 NO_LLAMA_CPP = "not checked: llama-cpp-python is not installed; pip install 'langgraft[llamacpp]'"
 VERIFY_DOCUMENTS = 100  # of each language, in which a gate compares base and extended model
@@ -190,40 +188,6 @@ def manifest_command(folder: Path) -> dict[str, Any]:
     if gates[0]["passed"] and (folder / "config.json").is_file():
         gates += folder_gates(folder)
     return {"folder": str(folder), "gates": gates}
-
-
-def evaluate_command(
-    models: Sequence[str],
-    target: Sequence[str],
-    code: str,
-    source: Sequence[str],
-    source_code: str,
-    documents: int,
-    out: Path,
-) -> dict[str, Any]:
-    """`langgraft evaluate`: compare two models on held-out text."""
-    from langgraft.evaluation.compare import compare
-
-    if len(models) != 2:
-        raise RecipeError(
-            f"--models must be given twice, the base and the adapted model; it was given {len(models)} times"
-        )
-    free(out)
-    result: dict[str, Any] = {"bits_per_byte": {}, "tokens": {}}
-    with based(models[0]) as base, based(models[1]) as adapted, staged_folder(out) as staging:
-        for side, paths, side_code in (("target", target, code), ("source", source, source_code)):
-            if paths:
-                texts = texts_of(paths, side_code)[:documents]
-                found = compare(base, adapted, texts, language_of(side_code), log=Log())
-                result["bits_per_byte"][side], result["tokens"][side] = found["bits_per_byte"], found["tokens"]
-        write_json(staging / "results.json", result)
-    for side, bits in result["bits_per_byte"].items():
-        change = bits["change"]
-        Log().say(
-            f"{side}: {bits['base']['mean']:.3f} -> {bits['adapted']['mean']:.3f} bits per byte "
-            f"({change['mean']:+.1%}, {change['low']:+.1%} to {change['high']:+.1%})"
-        )
-    return result
 
 
 def export_command(

@@ -24,7 +24,7 @@ from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
 from langgraft.processes import crew, rank
 from langgraft.progress import Log, clock
-from langgraft.recipe import Filters, Pretrain, Recipe, Section, Surgery
+from langgraft.recipe import Evaluate, Filters, Pretrain, Recipe, Section, Surgery
 from langgraft.recipe_file import non_default
 from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, as_input, begun, versions
 from langgraft.store import (
@@ -67,7 +67,11 @@ STAGES: tuple[Stage, ...] = (
         resumable=True,
     ),
     Stage(
-        "evaluate", ("corpus", "surgery", "pretrain"), ("base", "revision", "language", "source_language"), version=2
+        "evaluate",
+        ("corpus", "surgery", "pretrain"),
+        ("base", "revision", "language", "source_language"),
+        resumable=True,
+        version=2,
     ),
     Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=2),
 )
@@ -247,10 +251,8 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
         found.update(_filter_files(recipe.corpus.filters, identities))
     if stage.name == "tokenizer" and recipe.tokenizer.method == "merge":
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
-    if stage.name == "evaluate" and recipe.evaluate is not None and recipe.evaluate.prompts.file is not None:
-        if not Path(recipe.evaluate.prompts.file).is_file():
-            raise RecipeError(f"evaluate.prompts.file: {recipe.evaluate.prompts.file} does not exist")
-        found["evaluate.prompts.file"] = identities(Path(recipe.evaluate.prompts.file))
+    if stage.name == "evaluate" and recipe.evaluate is not None:
+        found.update(_evaluate_files(recipe.evaluate, identities))
     if stage.name == "surgery":
         found.update(_surgery_files(recipe.surgery, identities))
     return found
@@ -266,6 +268,18 @@ def _filter_files(section: Filters, identities: "_Identities") -> dict[str, Any]
         if not Path(section.fineweb).is_file():
             raise RecipeError(f"corpus.filters.fineweb: {section.fineweb} does not exist")
         found["corpus.filters.fineweb"] = identities(Path(section.fineweb))
+    return found
+
+
+def _evaluate_files(section: Evaluate, identities: "_Identities") -> dict[str, Any]:
+    """Content of the files that the evaluation asks from."""
+    sets = [one.path for one in section.classification.values()]
+    paths = [*section.choice.parallel, *section.minimal_pairs, *section.code_mixed, *sets]
+    found: dict[str, Any] = {f"evaluate {path}": [identities(file) for file in resolve(Input(path))] for path in paths}
+    if section.prompts.file is not None:
+        if not Path(section.prompts.file).is_file():
+            raise RecipeError(f"evaluate.prompts.file: {section.prompts.file} does not exist")
+        found["evaluate.prompts.file"] = identities(Path(section.prompts.file))
     return found
 
 

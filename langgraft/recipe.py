@@ -336,6 +336,40 @@ class Gates(Section):
     """Smallest share of target tokens saved, such as 0.5."""
 
 
+class ChoiceSection(Section):
+    """Choose the right one of several texts: what a model understands of a language for which there is no benchmark."""
+
+    parallel: list[str] = Field(default_factory=list)
+    """Files with text in both languages (rows with a field for each code, PO, TMX, ...), for translation choice."""
+    continuation: bool = False
+    """Continuation choice from the test split, in both languages."""
+    items: int = Field(default=200, ge=20)
+    """At most this many items each; 100 give intervals of ten points to either side."""
+    options: int = Field(default=4, ge=2, le=10)
+    """Texts to choose from."""
+    shots: int = Field(default=3, ge=0, le=20)
+    """Example pairs before an item of translation choice."""
+
+
+class LabelledSection(Section):
+    """A labelled set, asked as a choice; one `[evaluate.classification.NAME]` table each."""
+
+    path: str
+    """Rows with fields: JSONL, JSON, CSV, TSV or Parquet."""
+    prompt: str
+    """What stands before the options, with `{field}` where a row's text goes, such as `"{premise} Question: ..."`."""
+    words: dict[str, str] = Field(default_factory=dict)
+    """Entailment and sentiment: for every label as the file writes it the word that is asked for."""
+    options: list[str] = Field(default_factory=list)
+    """Multiple choice: the fields that hold the options."""
+    label: str = "label"
+    """The field with the label, or with the number or letter of the right option."""
+    first: int = 0
+    """Number of the first option."""
+    setting: Literal["target", "source", "translate_test"] = "target"
+    """What the file holds: the set in the new language, in the source language, or translated into that."""
+
+
 class Evaluate(Section):
     """Measure base and adapted model on the held-out test split."""
 
@@ -351,6 +385,17 @@ class Evaluate(Section):
     """Prompts for side-by-side generations."""
     max_new_tokens: int = Field(default=60, ge=1)
     """Length of the generations."""
+    choice: ChoiceSection = Field(default_factory=ChoiceSection)
+    """Translation choice and continuation choice."""
+    minimal_pairs: list[str] = Field(default_factory=list)
+    """Files of minimal pairs in the source language: rows with `sentence_good` and `sentence_bad`, as in BLiMP."""
+    code_mixed: list[str] = Field(default_factory=list)
+    """Files of text that mixes both languages, for bits per byte."""
+    classification: dict[str, LabelledSection] = Field(default_factory=dict)
+    """Labelled sets by name: entailment, sentiment, multiple choice; `choice.items` bounds each."""
+    generated: int = Field(default=0, ge=0)
+    """Beginnings of this many test documents per language to continue, for right-language rate, script purity and
+    repetition."""
     gates: Gates = Field(default_factory=Gates)
     """Bounds the result must keep."""
     seed: int = 0

@@ -30,9 +30,9 @@ FLOORS = (
     ("stages", "summary"),
     ("pipeline", "parts"),
     ("launch", "launch_slurm"),
-    ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options"),
+    ("status", "newrecipe", "commands", "commands_tokenizer", "commands_evaluate", "cli_options"),
     ("doctor",),
-    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training"),
+    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training", "cli_evaluate"),
     ("cli",),
     ("__main__",),
 )

@@ -1,12 +1,13 @@
 """Compare an adapted model with its base: gain, forgetting, cost - with intervals and gates."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langgraft.evaluation.bpb import Scores, score
-from langgraft.evaluation.stats import bootstrap_change, bootstrap_ratio
+from langgraft.evaluation.models import Measured
+from langgraft.evaluation.suite import BitsPerByte, Way, evaluate
 from langgraft.progress import Log
 from langgraft.text import Language
 from langgraft.tokenizer.measure import fertility, pieces
@@ -27,6 +28,7 @@ def compare(
     texts: Sequence[str],
     of: Language,
     *,
+    sources: Sequence[str] = (),
     window: int = 512,
     stride: int = 256,
     resamples: int = 2000,
@@ -37,38 +39,27 @@ def compare(
 ) -> dict[str, Any]:
     """Score `texts` with both model folders.
 
-    Returns `{"bits_per_byte": {base, adapted, change, documents, bytes}, "tokens": {base, adapted, saved}}`;
-    `change` is adapted/base - 1 with the interval of a bootstrap over documents, paired between the models.
+    Returns `{"bits_per_byte": {base, adapted, change, documents, bytes, ...}, "tokens": {base, adapted, saved},
+    "example"}`, as docs/evaluation.md describes them; `change` is adapted/base - 1 with the interval of a bootstrap
+    over documents, paired between the models. `sources` says of every text where it is from, for figures by source.
 
     Raises:
         CorpusError: `texts` is empty.
     """
-    scores: dict[str, Scores] = {}
-    for name, folder in (("base", base), ("adapted", adapted)):
-        scores[name] = score(
-            folder,
-            texts,
-            length=window,
-            stride=stride,
-            device=device,
-            threads=threads,
-            log=log,
-            what=f"{of.name}, {name}",
+    models = [Measured("base", str(base), "folder"), Measured("adapted", str(adapted), "folder")]
+    wanted = BitsPerByte("side", texts, sources, window, stride)
+    with tempfile.TemporaryDirectory(prefix="langgraft-") as scratch:
+        found = evaluate(
+            models, [wanted], Path(scratch), way=Way(resamples, seed), device=device, threads=threads, log=log
         )
-    before, after = scores["base"], scores["adapted"]
-    bits = {
-        name: bootstrap_ratio(s.bits, s.bytes, resamples=resamples, seed=seed).as_dict() for name, s in scores.items()
-    }
-    change = bootstrap_change(before.bits, after.bits, before.bytes, resamples=resamples, seed=seed)
+    return {"bits_per_byte": found["bits_per_byte"]["side"], **tokens(base, adapted, texts, of)}
+
+
+def tokens(base: Path, adapted: Path, texts: Sequence[str], of: Language) -> dict[str, Any]:
+    """What both tokenizers make text cost: `{"tokens": {base, adapted, saved}, "example": {text, base, adapted}}`."""
     costs = {name: fertility(folder, texts, of).as_dict() for name, folder in (("base", base), ("adapted", adapted))}
     example = min(texts, key=lambda text: (abs(len(text) - 30), text))
     return {
-        "bits_per_byte": {
-            **bits,
-            "change": change.as_dict(),
-            "documents": len(texts),
-            "bytes": int(before.bytes.sum()),
-        },
         "tokens": {**costs, "saved": 1 - costs["adapted"]["tokens"] / costs["base"]["tokens"]},
         "example": {"text": example, "base": pieces(base, example), "adapted": pieces(adapted, example)},
     }

@@ -184,7 +184,7 @@ class Gauge:
         scores = {
             side: score(
                 folder, texts, length=self.window, stride=self.window, threads=self.threads, model=model,
-                new_from=self.first_new,
+                count_right=True, new_from=self.first_new,
             )
             for side, texts in self.texts.items()
         }  # fmt: skip

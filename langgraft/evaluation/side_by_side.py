@@ -14,11 +14,17 @@ from langgraft.tokenizer.files import load
 
 
 def continuations(
-    folder: Path, prompts: Sequence[str], *, max_new_tokens: int = 60, device: str = "auto", threads: int = 0
+    folder: Path,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 60,
+    no_repeat: int = 3,
+    device: str = "auto",
+    threads: int = 0,
 ) -> list[str]:
     """Continue each prompt greedily, after the document separator; returns the new text only.
 
-    Repeating a three-token sequence is forbidden, as small models otherwise loop in any language.
+    Repeating a sequence of `no_repeat` tokens is forbidden (0 allows it): small models otherwise loop in any language.
     """
     import torch
 
@@ -39,7 +45,7 @@ def continuations(
                 attention_mask=torch.ones_like(ids),
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
-                no_repeat_ngram_size=3,
+                no_repeat_ngram_size=no_repeat,
                 pad_token_id=separator,
                 eos_token_id=separator,
             )

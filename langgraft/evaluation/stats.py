@@ -6,8 +6,9 @@ tokens are far too narrow. Percentile bootstrap after Efron and Tibshirani, "An 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from langgraft.errors import InputError
 
 Numbers = Sequence[float] | NDArray[np.floating] | NDArray[np.integer]
+
+Better = Literal["higher", "lower"]
+Verdict = Literal["gain", "loss", "no measurable difference"]
 
 CHUNK = 1_000_000
 """Most document draws held in memory at once (or one resample, where that is larger)."""
@@ -111,6 +115,100 @@ def wilson(successes: int, trials: int, *, z: float = 1.96) -> tuple[float, floa
     middle = (share + extra / 2) / (1 + extra)
     half = z / (1 + extra) * math.sqrt(share * (1 - share) / trials + extra / (4 * trials))
     return middle - half, middle + half
+
+
+def bootstrap_difference(
+    first: Numbers, second: Numbers, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Estimate mean(second) - mean(first) of two models' figures for the same items, resampled together.
+
+    Args:
+        first, second: one value per item, shape (items,); 1 for a right answer and 0 for a wrong one, for instance.
+
+    Raises:
+        InputError: as `bootstrap_ratio`.
+    """
+    before, after = _column(first, "first"), _column(second, "second")
+    _check_same_length(before, after, "first", "second")
+    return _percentiles(after - before, np.ones(len(before)), offset=0.0, resamples=resamples, seed=seed, level=level)
+
+
+def verdict(change: Interval, better: Better) -> Verdict:
+    """Word a change: a gain or a loss only where its whole interval lies on one side of zero."""
+    if change.low <= 0 <= change.high:
+        return "no measurable difference"
+    return "gain" if (change.low > 0) == (better == "higher") else "loss"
+
+
+def measure(
+    values: Mapping[str, Numbers],
+    weights: Numbers | None = None,
+    *,
+    better: Better = "higher",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What several models reach on the same items, and how the later ones differ from the first.
+
+    Args:
+        values: by model, one value per item, shape (items,).
+        weights: what the values are a ratio of, such as bytes for bits; then changes are relative. Without, figures
+            are means and changes are differences.
+
+    Returns:
+        `{"models": {name: interval}, "changes": {name: {**interval, "verdict"}}, "better"}`.
+
+    Raises:
+        InputError: as `bootstrap_ratio`.
+    """
+    how: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    names = list(values)
+    base = values[names[0]]
+    below = np.ones(len(base)) if weights is None else weights
+    changes = {}
+    for name in names[1:]:
+        if weights is None:
+            change = bootstrap_difference(base, values[name], **how)
+        else:
+            change = bootstrap_change(base, values[name], weights, **how)
+        changes[name] = {**change.as_dict(), "verdict": verdict(change, better)}
+    models = {name: bootstrap_ratio(values[name], below, **how).as_dict() for name in names}
+    return {"models": models, "changes": changes, "better": better}
+
+
+def over_seeds(
+    values: NDArray[np.floating], *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> tuple[Interval, float]:
+    """Mean over several runs of one recipe with other seeds, with the interval over documents and seeds.
+
+    Both are drawn anew, independently, since either could have been another: an interval over documents alone
+    says nothing about the next run.
+
+    Args:
+        values: one figure per run and item, shape (seeds, items); a change per document between base and adapted
+            model, for instance.
+
+    Returns:
+        The interval, and the standard deviation of the runs' own means (0 for one run).
+
+    Source: Owen 2007, "The pigeonhole bootstrap" (arXiv 0712.1111).
+
+    Raises:
+        InputError: `values` is no table of finite numbers.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+        raise InputError(f"values must be a table (seeds, items) of finite numbers, not of shape {table.shape}")
+    rng = np.random.default_rng(seed)
+    seeds, items = table.shape
+    means = np.empty(resamples)
+    for i in range(resamples):
+        runs = np.bincount(rng.integers(0, seeds, seeds), minlength=seeds) / seeds
+        documents = np.bincount(rng.integers(0, items, items), minlength=items) / items
+        means[i] = runs @ table @ documents
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    spread = float(table.mean(axis=1).std(ddof=1)) if seeds > 1 else 0.0
+    return Interval(float(table.mean()), float(low), float(high)), spread
 
 
 def _percentiles(

@@ -1,17 +1,27 @@
 """evaluate: what was gained, what was kept, what text costs now - on the test split, base against adapted."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from langgraft.corpus.document import Document
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
-from langgraft.evaluation.compare import Bounds, compare, gates
+from langgraft.evaluation.classification import Labelled
+from langgraft.evaluation.compare import Bounds, gates, tokens
+from langgraft.evaluation.generation import beginnings, quality, same_chats
+from langgraft.evaluation.models import Measured
 from langgraft.evaluation.prompts import chosen, read_prompts
-from langgraft.evaluation.side_by_side import side_by_side
+from langgraft.evaluation.side_by_side import continuations, side_by_side
+from langgraft.evaluation.suite import Way
+from langgraft.evaluation.suite import evaluate as measure_all
+from langgraft.evaluation.wanted import Wanted, as_listed, measures
 from langgraft.recipe import Evaluate, Recipe
 from langgraft.runs import Inputs
 from langgraft.store import write_json
 from langgraft.text import language
+
+SCORES = "scores"  # what is known so far, in the stage's folder
 
 
 def check(section: Evaluate, recipe: Recipe) -> None:
@@ -33,44 +43,95 @@ def check(section: Evaluate, recipe: Recipe) -> None:
 
 def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Write `out/results.json`. Failed gates are in the summary; the pipeline exits 1 on them at the end."""
-    base, adapted = inputs.base(), inputs.folders["pretrain"] / "model"
-    text = inputs.folders["corpus"] / "text"
-    sides: dict[str, dict[str, Any]] = {}
-    for side, code in (("target", inputs.model.language), ("source", inputs.model.source_language)):
-        if not (text / side).is_dir():
-            continue
-        # Splits are in an order decided by hashes, so the first documents are a fair sample.
-        documents = [document.text for document in read_split(text, side, "test")][: section.documents]
-        if not documents and side == "source":
-            continue  # corpus.source_test = 0: all of it is replay
-        sides[side] = compare(
-            base,
-            adapted,
-            documents,
-            language(code),
+    models = [
+        Measured("base", str(inputs.base()), "folder"),
+        Measured("adapted", str(inputs.folders["pretrain"] / "model"), "folder"),
+    ]
+    texts = _texts(section, inputs)
+    codes = {"target": language(inputs.model.language), "source": language(inputs.model.source_language)}
+    result = measure_all(
+        models,
+        measures(
+            _wanted(section, inputs),
+            texts,
+            codes["target"],
+            codes["source"],
             window=section.window,
             stride=section.stride,
-            resamples=section.resamples,
-            seed=section.seed,
-            device=inputs.compute.device,
-            threads=inputs.compute.threads,
+            documents=section.documents,
             log=inputs.log,
-        )
-        change = sides[side]["bits_per_byte"]["change"]
-        inputs.log.say(f"evaluate: {language(code).name} bits per byte {change['mean']:+.2%}")
-    names = language(inputs.model.language).name, language(inputs.model.source_language).name
+        ),
+        out / SCORES,
+        way=Way(section.resamples, section.seed),
+        device=inputs.compute.device,
+        threads=inputs.compute.threads,
+        log=inputs.log,
+    )
+    bits = result["bits_per_byte"]
+    for side, found in bits.items():
+        inputs.log.say(f"evaluate: {codes[side].name} bits per byte {found['change']['mean']:+.2%}")
+    base, adapted = (Path(one.model) for one in models)
+    costs = {side: tokens(base, adapted, [one.text for one in of], codes[side]) for side, of in texts.items()}
+    sides = {side: {"bits_per_byte": bits[side], **costs[side]} for side in texts}
     bounds = Bounds(**section.gates.model_dump())
-    result = {
-        "bits_per_byte": {side: found["bits_per_byte"] for side, found in sides.items()},
-        "tokens": {
-            **{side: found["tokens"] for side, found in sides.items()},
-            "example": sides["target"]["example"],
-        },
-        "gates": gates(sides["target"], sides.get("source"), bounds, *names),
+    result |= {
+        "models": [
+            {"name": "base", "model": inputs.model.base, "kind": "folder"},
+            {"name": "adapted", "model": f"{inputs.folders['pretrain'].name}/model", "kind": "folder"},
+        ],
+        "tokens": {**{side: cost["tokens"] for side, cost in costs.items()}, "example": costs["target"]["example"]},
+        "gates": gates(sides["target"], sides.get("source"), bounds, *(of.name for of in codes.values())),
         "generations": _generations(section, inputs, base, adapted),
+        "chat": same_chats(base, adapted),
     }
+    if section.generated:
+        result["generation"] = _generated(section, inputs, texts, base, adapted)
+    result = as_listed(result)
     write_json(out / "results.json", result)
     return result
+
+
+def _texts(section: Evaluate, inputs: Inputs) -> dict[str, list[Document]]:
+    """Test documents by side; splits are in an order decided by hashes, so the first ones are a fair sample."""
+    folder = inputs.folders["corpus"] / "text"
+    found = {
+        side: list(read_split(folder, side, "test"))[: section.documents]
+        for side in ("target", "source")
+        if (folder / side).is_dir()
+    }
+    # corpus.source_test = 0: all of it is replay
+    return {side: documents for side, documents in found.items() if documents or side == "target"}
+
+
+def _wanted(section: Evaluate, inputs: Inputs) -> Wanted:
+    def training() -> Iterator[str]:
+        return (document.text for document in read_split(inputs.folders["corpus"] / "text", "target", "train"))
+
+    return Wanted(
+        **section.choice.model_dump(),
+        minimal_pairs=section.minimal_pairs,
+        code_mixed=section.code_mixed,
+        classification={name: Labelled(**one.model_dump()) for name, one in section.classification.items()},
+        training=training,
+        seed=section.seed,
+    )
+
+
+def _generated(
+    section: Evaluate, inputs: Inputs, texts: dict[str, list[Document]], base: Path, adapted: Path
+) -> dict[str, Any]:
+    found = {}
+    for side, of in texts.items():
+        prompts = beginnings([one.text for one in of], section.generated)
+        code = inputs.model.language if side == "target" else inputs.model.source_language
+        how = {"max_new_tokens": section.max_new_tokens, "no_repeat": 0, "threads": inputs.compute.threads}
+        written = {
+            name: continuations(folder, prompts, device=inputs.compute.device, **how)
+            for name, folder in (("base", base), ("adapted", adapted))
+        }
+        if prompts:
+            found[side] = quality(written, code, resamples=section.resamples, seed=section.seed)
+    return found
 
 
 def _generations(section: Evaluate, inputs: Inputs, base: Path, adapted: Path) -> list[dict[str, Any]]:

@@ -136,7 +136,7 @@ def chunked_divergence(ours: Tensor, head: _Head, theirs: Tensor, teacher_head: 
     return total
 
 
-def body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], _Head]:
+def body_and_head(model: Any) -> tuple[Callable[[Tensor, Tensor], Tensor], Any]:
     """A model as `(ids, positions) -> states` of shape (places, width), and `states -> logits`.
 
     A model whose logits are more than its head gives full logits as its states.

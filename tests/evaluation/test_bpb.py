@@ -12,7 +12,8 @@ from pico import CANTONESE, ENGLISH
 
 from langgraft.base import separator_id
 from langgraft.errors import CorpusError, RecipeError
-from langgraft.evaluation.bpb import Scores, score, windows
+from langgraft.evaluation.bpb import Scores, score
+from langgraft.evaluation.likelihood import windows
 from langgraft.progress import Log
 from langgraft.tokenizer.files import load
 from langgraft.training.device import load_model

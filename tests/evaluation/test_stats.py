@@ -158,3 +158,40 @@ def test_bad_options() -> None:
         bootstrap_ratio([1.0], [1.0], resamples=0)
     with pytest.raises(InputError, match="level must lie between 0 and 1"):
         bootstrap_ratio([1.0], [1.0], level=95)
+
+
+def test_a_difference_is_worded_only_where_it_is_measurable() -> None:
+    rng = np.random.default_rng(0)
+    base = (rng.random(200) < 0.3).astype(float)
+    better, same = (rng.random(200) < 0.6).astype(float), rng.permutation(base)
+    found = stats.measure({"base": base, "better": better, "same": same}, resamples=500)
+    assert found["changes"]["better"]["verdict"] == "gain"
+    assert found["changes"]["same"]["verdict"] == "no measurable difference"
+    assert found["changes"]["better"]["mean"] == pytest.approx(better.mean() - base.mean())
+    lower = stats.measure({"base": base, "better": better}, better="lower", resamples=500)
+    assert lower["changes"]["better"]["verdict"] == "loss"
+    relative = stats.measure(
+        {"base": [8.0, 4.0] * 20, "a": [4.0, 2.0] * 20}, [1, 1] * 20, better="lower", resamples=100
+    )
+    assert relative["changes"]["a"] == {"mean": -0.5, "low": -0.5, "high": -0.5, "verdict": "gain"}
+
+
+def test_an_interval_over_seeds_is_wider_than_one_over_documents() -> None:
+    """Three seeds whose effects differ: documents alone would be far too sure."""
+    rng = np.random.default_rng(1)
+    effects = np.array([-0.2, -0.1, 0.0])
+    table = effects[:, None] + rng.normal(0, 0.1, (3, 400))
+    interval, spread = stats.over_seeds(table, resamples=800)
+    documents = stats.bootstrap_difference(np.zeros(400), table.mean(axis=0), resamples=800)
+    assert interval.mean == pytest.approx(table.mean())
+    assert interval.high - interval.low > 3 * (documents.high - documents.low)
+    assert spread == pytest.approx(0.1, abs=0.02)
+    alone, none = stats.over_seeds(table[:1], resamples=800)
+    assert none == 0.0
+    assert alone.high - alone.low < interval.high - interval.low
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.zeros((0, 3)), np.array([[np.nan]])])
+def test_no_table_of_seeds_is_refused(values: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"must be a table \(seeds, items\) of finite numbers"):
+        stats.over_seeds(values)

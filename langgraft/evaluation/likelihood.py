@@ -1,0 +1,101 @@
+"""What measuring needs of a model: how many bits it needs for documents, and for a text after another.
+
+Scores come from transformers, from llama.cpp or over HTTP (see `langgraft.evaluation.models`); everything measured is
+built on these two questions, so that models of every kind can be compared.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from langgraft.progress import Log
+
+
+class DocumentBits(NamedTuple):
+    """Bits that a model needs for one document, and the tokens it reads it in.
+
+    Where they were counted: tokens that were its first choice, those of new ids, and both at once.
+    """
+
+    document: int
+    bits: float
+    tokens: int
+    right: int = 0
+    new: int = 0
+    new_right: int = 0
+
+
+class Window(NamedTuple):
+    """A part of a document as a model reads it: `ids[0]` is only context, `ids[1 + score_from:]` is scored."""
+
+    document: int
+    ids: list[int]
+    score_from: int
+
+
+class Scorer(Protocol):
+    """A model that says how likely texts are, whatever runs it; `kind` is folder, adapter, gguf or endpoint."""
+
+    kind: str
+
+    def documents(
+        self,
+        texts: Sequence[str],
+        *,
+        window: int,
+        stride: int,
+        done: Collection[int] = (),
+        log: Log | None = None,
+        what: str = "",
+    ) -> Iterator[list[DocumentBits]]:
+        """Bits of every document but those already `done`, in groups as they are finished.
+
+        The same call gives the same bits whatever is done already: batches do not depend on it.
+        """
+        ...
+
+    def continuations(
+        self, pairs: Sequence[tuple[str, str]], *, log: Log | None = None, what: str = ""
+    ) -> list[tuple[float, int]]:
+        """For each (context, text): the bits of the text after the context, and its tokens; in order.
+
+        An empty context is the beginning of a document.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+def windows(document: int, ids: Sequence[int], separator: int, length: int, stride: int) -> list[Window]:
+    """Cut `separator + ids` into windows of at most `length` inputs; each token is scored exactly once.
+
+    After the first, windows advance by `stride` and use the tokens before as context.
+    """
+    inside = [separator, *ids]
+    found = [Window(document, inside[: length + 1], 0)]
+    scored = len(found[0].ids) - 1
+    while scored < len(ids):
+        end = min(scored + stride, len(ids))
+        begin = end - length
+        found.append(Window(document, inside[begin : end + 1], scored - begin))
+        scored = end
+    return found
+
+
+def batches(todo: Sequence[Window], batch_tokens: int) -> list[list[Window]]:
+    """Group windows of similar length; a padded batch holds at most `batch_tokens` (or one window)."""
+    found: list[list[Window]] = []
+    for window in sorted(todo, key=lambda w: (len(w.ids), w.document)):
+        if found and len(window.ids) * (len(found[-1]) + 1) <= batch_tokens:
+            found[-1].append(window)
+        else:
+            found.append([window])
+    return found
+
+
+def shared(rows: Sequence[list[int]]) -> int:
+    """Length of the beginning that all rows have in common."""
+    first, last = min(rows), max(rows)  # in sorted order, the two that differ most
+    n = min(len(first), len(last))
+    return next((i for i in range(n) if first[i] != last[i]), n)
