@@ -13,11 +13,32 @@ import pytest
 from command import Done, Finished, langgraft, process
 from slurm_cluster import Cluster, cluster, until, why_not
 
+from langgraft.launch import work_of
+from langgraft.launch_slurm import script_of
 from langgraft.status import statuses
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 STEPS = 160
 PATIENCE = 600.0  # seconds, for a machine with much else to do
+
+# In the place of a training: processes that meet, and leave together when they are told to.
+PROBE = """
+import os, signal, sys, time
+from pathlib import Path
+import torch.distributed as group
+told = []
+signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
+group.init_process_group("gloo")
+again = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+def note(word):
+    Path(f"{word}-{again}-rank-{group.get_rank()}-of-{group.get_world_size()}").touch()
+note("started")
+while not told and not again:
+    time.sleep(0.1)
+note("ended")
+group.barrier()
+sys.exit(0 if again else 130)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +132,28 @@ def test_a_stage_that_fails_takes_those_behind_it_along(slurm: Cluster, longer: 
     assert failing.code == 0, failing.err
     until(lambda: not slurm.states(), PATIENCE, slurm.logs)
     assert not (longer.stage("pretrain") / "stage.json").exists()
+
+
+def test_processes_on_two_nodes_meet_are_warned_and_start_again(
+    slurm: Cluster, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "probe.py").write_text(PROBE, encoding="utf-8")
+    copy = finished.copy(tmp_path / "runs", without=("pretrain", "evaluate", "export"))
+    work = work_of(copy.recipe, copy.runs, ["compute.nodes=2"])
+    text = script_of(work.jobs[0], work)
+    assert work.jobs[0].module() in text
+    script = tmp_path / "two-nodes.sbatch"
+    script.write_text(text.replace(work.jobs[0].module(), "probe"), encoding="utf-8")
+
+    def known() -> str:
+        return f"{slurm.states()}\n{outputs(copy)[-4000:]}\n{slurm.logs()}"
+
+    def noted(word: str) -> list[str]:
+        return sorted(path.name for path in tmp_path.glob(f"{word}-*"))
+
+    number = slurm.run("sbatch", "--parsable", str(script)).strip()
+    until(lambda: noted("started") == ["started-0-rank-0-of-2", "started-0-rank-1-of-2"], PATIENCE, known)
+    slurm.run("scancel", "--batch", "--signal=USR1", number)
+    until(lambda: not slurm.states(), PATIENCE, known)
+    assert noted("ended") == [f"ended-{again}-rank-{rank}-of-2" for again in (0, 1) for rank in (0, 1)], known()
