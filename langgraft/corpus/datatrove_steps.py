@@ -101,5 +101,5 @@ class Clean(PipelineStep):
 
 
 def _document(record: Record, code: str) -> Document:
-    known = {name: str(record.metadata.get(name) or "") for name in ("source", "license")}
-    return Document(record.text, record.id, code, **known)
+    source, license_ = (str(record.metadata.get(name) or "") for name in ("source", "license"))
+    return Document(record.text, record.id, code, source, license_)

@@ -102,7 +102,7 @@ def test_the_datatrove_step_cleans_as_we_do(tmp_path: Path) -> None:
     settings = Settings("yue", min_characters=5, thresholds=bounds, mask=("email",))
     texts = {
         "kept": "我哋今日去邊度食飯呀？佢話聽日會落雨，所以唔去行山喇。",
-        "masked": "有咩問題就寄電郵去 chan@example.com 搵我哋嘅同事啦，佢哋會好快覆你㗎。",
+        "masked": "有咩問題就寄電郵去 chan@bookshop.hk 搵我哋嘅同事啦，佢哋會好快覆你㗎。",
         "mixed": "我琴日喺街市買咗三斤菜心同埋一條魚。\nThis line of the page is written in the English language.",
         "english": "The quick brown fox jumps over the lazy dog, and then it sleeps until the next morning.",
         "digits": "佢哋話 1234567890 1234567890 係電話號碼嚟㗎。" * 20,
