@@ -200,7 +200,7 @@ def test_a_model_that_answers_in_english_is_named(tmp_path: Path) -> None:
     model = pico_writer(tmp_path / "english")
     found = diagnose(subject_of(model, language="yue"), deep=True, only=["answers"])
     assert [finding.check for finding in found] == ["language"]
-    assert "does not answer in Cantonese, mostly English" in found[0].problem
+    assert "does not answer in Cantonese, mostly in English" in found[0].problem
     assert diagnose(subject_of(model, language="yue")) == []  # the model writes only when asked
 
 
