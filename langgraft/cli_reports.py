@@ -1,4 +1,4 @@
-"""Commands that judge what is there: `show` and `doctor`."""
+"""Commands that judge what is there: `show`, `doctor`, and `prompts` to judge by."""
 
 import sys
 from pathlib import Path
@@ -55,6 +55,24 @@ def _open(page: Path) -> None:
         webbrowser.open(page.as_uri())
 
 
+def prompts(
+    language: Annotated[str, typer.Argument(help="Code of a language.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; printed by default.")] = None,
+) -> None:
+    """Write a file of prompts to edit: the shipped ones, or a template where there are none."""
+    from langgraft.errors import RecipeError
+    from langgraft.evaluation.prompts import shipped, template
+    from langgraft.store import atomic_write
+
+    if out is None:
+        typer.echo(template(language), nl=False)
+        return
+    if out.exists():
+        raise RecipeError(f"{out} exists already; choose another file with -o")
+    atomic_write(out, template(language))
+    say(f"wrote {out}: {'the shipped prompts' if shipped(language) else 'a template; write each text'}")
+
+
 def doctor(
     what: Annotated[
         Path | None, typer.Argument(help="A run, a model folder or a recipe; by default every run in runs/.")
@@ -91,5 +109,5 @@ def _say(result: dict[str, Any]) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (show, doctor):
+    for command in (show, prompts, doctor):
         app.command()(command)

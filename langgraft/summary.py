@@ -12,7 +12,7 @@ from langgraft.text import language
 # What the evaluate stage may have measured (docs/evaluation.md), under the names that the report has for it.
 MEASURED = (
     "bits_per_byte", "tokens", "choice", "minimal_pairs", "chat", "generation", "code_mixed", "translation",
-    "classification", "summarisation", "tasks", "retention", "generations",
+    "classification", "summarisation", "tasks", "generations",
 )  # fmt: skip
 
 

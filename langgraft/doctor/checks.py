@@ -43,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     Check("language", "answers in another language", "answers:reported", ("report",)),
     Check("leak", "held-out documents in the training text", "runs:leaks", ("run",), "text"),
     Check("files", "missing or damaged files", "files:files", ("model",)),
+    Check("manifest", "files of an export that changed since", "files:manifest", ("model",), "weights"),
     Check("tokenizer-drift", "a tokenizer that gives other ids than when it was made", "files:drift", ("model",)),
     Check("fit", "ids without rows, rows without tokens that can be generated", "files:fit", ("model",)),
     Check("tied-head", "a head that is tied in the config and not in the files, or the reverse", "files:tied",

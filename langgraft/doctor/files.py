@@ -9,6 +9,7 @@ from langgraft.base import check_tokenizer_fits, embedding_rows, tokenizer_size
 from langgraft.doctor.subject import Subject
 from langgraft.errors import LanggraftError
 from langgraft.evaluation.cautions import Finding
+from langgraft.exporting.manifest import MANIFEST, manifest_gates
 from langgraft.exporting.weights import open_weights
 from langgraft.store import read_json
 from langgraft.surgery.matrices import find_matrices
@@ -38,6 +39,17 @@ def files(subject: Subject) -> Iterator[Finding]:
         except LanggraftError as error:
             if (folder / "tokenizer.json").is_file() or read is open_weights:
                 yield Finding("files", str(error), str(folder), "–", AGAIN)
+
+
+def manifest(subject: Subject) -> Iterator[Finding]:
+    """Files of an export against its manifest, by size and sha256."""
+    folder = _model(subject)
+    if not (folder / MANIFEST).is_file():
+        return
+    for gate in manifest_gates(folder):
+        if not gate["passed"]:
+            fix = "export the model again, or copy the whole folder again"
+            yield Finding("manifest", "files are not as they were exported", str(folder), gate["value"], fix)
 
 
 def drift(subject: Subject) -> Iterator[Finding]:

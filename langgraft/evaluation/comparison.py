@@ -98,17 +98,19 @@ def _rows(reports: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if any(value is not None for value in values):
             yield {"label": label, "unit": unit, "better": better, "values": values}
 
+    def measured(side: str, key: str) -> Callable[[dict[str, Any]], Any]:
+        return lambda report: dig(report, "bits_per_byte", side, key)
+
     for side, name in (("target", target), ("source", source)):
-        yield from row(f"{name}, bits per byte", "bits", None, lambda r, s=side: dig(r, "bits_per_byte", s, "adapted"))
-        label = f"{name}, change against the base"
-        yield from row(label, "change", "lower", lambda r, s=side: dig(r, "bits_per_byte", s, "change"))
+        yield from row(f"{name}, bits per byte", "bits", None, measured(side, "adapted"))
+        yield from row(f"{name}, change against the base", "change", "lower", measured(side, "change"))
     yield from row(f"{target}, tokens per character", "number", "lower",
                    lambda r: dig(r, "tokens", "target", "adapted", "tokens_per_character"))  # fmt: skip
     yield from row(f"{target}, tokens saved", "share", "higher", lambda r: dig(r, "tokens", "target", "saved"))
-    measured = [{one.label: one for _, _, _, group in gather(r) for one in group} for r in reports]
-    for label in dict.fromkeys(label for of in measured for label in of):
-        one = next(of[label] for of in measured if label in of)
-        values = [_last(of[label].measure) if label in of else None for of in measured]
+    beyond = [{one.label: one for _, _, _, group in gather(r) for one in group} for r in reports]
+    for label in dict.fromkeys(label for of in beyond for label in of):
+        one = next(of[label] for of in beyond if label in of)
+        values = [_last(of[label].measure) if label in of else None for of in beyond]
         yield {"label": label, "unit": one.unit, "better": one.measure.get("better", "higher"), "values": values}
     yield from row("Checks failed", "number", "lower", _failed)
     yield from row("New tokens", "number", None, lambda r: dig(r, "tokenizer", "new_tokens"))

@@ -87,22 +87,33 @@ def chosen(code: str, own: Sequence[str], file: Sequence[Prompt], *, with_shippe
 
 
 def template(code: str) -> str:
-    """A file of prompts for a language that none are shipped for: meanings in English, texts to be written."""
-    of = language(code)
+    """A file of prompts to edit: the shipped ones, or their meanings in English with the texts to be written."""
+    of, own = language(code), shipped(code)
     lines = [
-        f"# Prompts in {of.name}, for the report's side-by-side generations. Write each `text` in {of.name}; then name",
-        "# this file in the recipe: [evaluate.prompts] file = ...   Natural beats literal: change what you like.",
+        f"# Prompts in {of.name}, for the report's side-by-side generations. Natural beats literal: change what you",
+        "# like, then name this file in the recipe: [evaluate.prompts] file = ...",
     ]
-    for prompt in shipped("hi"):
-        text = ""
-        if prompt.kind == "translation":
-            done, _, to_do, _ = prompt.text.split("\n")
-            text = f"{done}\n{of.name}: \n{to_do}\n{of.name}:"
+    if not own:
+        lines.append(f"# Write each `text` in {of.name}, so that it means about what `english` says.")
+    for prompt in own or shipped("hi"):
         lines += [
             "",
             f"[[{of.code}]]",
             f'kind = "{prompt.kind}"',
-            f"text = {json.dumps(text)}",
-            f"english = {json.dumps(prompt.english)}",
+            f"text = {_quoted(prompt.text if own else _to_write(prompt, of.name))}",
+            f"english = {_quoted(prompt.english)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _to_write(prompt: Prompt, name: str) -> str:
+    """What of a prompt is the same in every language: the English lines of a translation, and who speaks."""
+    if prompt.kind != "translation":
+        return ""
+    done, _, to_do, _ = prompt.text.split("\n")
+    return f"{done}\n{name}: \n{to_do}\n{name}:"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string, which JSON's is too but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -36,7 +36,6 @@ SECTIONS: dict[str, type] = {
     "classification": list,
     "summarisation": dict,
     "tasks": list,
-    "retention": dict,
     "generations": list,
     "training": dict,
     "corpus": dict,
@@ -51,10 +50,9 @@ def render(report: dict[str, Any]) -> str:
     """Make the HTML page of a run.
 
     Args:
-        report: what `report.json` holds: `name`, `created`, `langgraft`, `base`, and any of the sections
-            `language`, `source_language`, `machine`, `bits_per_byte`, `tokens`, `generations`, `training`,
-            `corpus`, `tokenizer`, `gates`, `export`, `stages`. A missing section, or a missing figure, is
-            left out of the page. `tests/evaluation/example_report.json` shows every field.
+        report: what `report.json` holds: `name`, `created`, `langgraft`, `base`, and any of `SECTIONS`
+            (docs/report.md). A missing section, or a missing figure, is left out of the page.
+            `tests/evaluation/example_report.json` shows every field.
 
     Returns:
         A complete page that asks the network for nothing.

@@ -76,7 +76,7 @@ def generations(report: dict[str, Any]) -> list[dict[str, Any]]:
             english = item.get("english")
             shown.append(
                 {"prompt": prompt, "what": kind, "english": english, "answers": answers}
-                | _writing(report, prompt or answers[-1]["text"], code)
+                | _writing(report, prompt or str(answers[-1]["text"]), code)
             )
     return shown
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.exporting.card import model_card
-from langgraft.store import atomic_write
+from langgraft.exporting.manifest import MANIFEST, read_manifest
+from langgraft.store import atomic_write, sha256_file, write_json
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HELD_OUT = "held-out text of the training corpus"
@@ -51,12 +52,20 @@ def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
 def write_run_card(report: Mapping[str, Any], folder: Path) -> Path:
     """Write the model card of a finished run to README.md in the hub folder `folder`; untouched where it is the same.
 
+    The export's manifest lists it then, as it does every other file.
+
     Raises:
         ModelError: the folder is damaged.
     """
     path, text = Path(folder) / "README.md", model_card(folder, facts_of(report))
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         atomic_write(path, text)
+    if (path.parent / MANIFEST).is_file():
+        manifest = read_manifest(path.parent)
+        entry = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        if manifest["files"].get(path.name) != entry:
+            manifest["files"][path.name] = entry
+            write_json(path.parent / MANIFEST, manifest)
     return path
 
 

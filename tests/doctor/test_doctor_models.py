@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import Finished, langgraft
+from command import ROOT, Finished, langgraft
 from pico import CANTONESE, pico_writer
 from safetensors.torch import load_file, save_file
 
@@ -188,11 +188,19 @@ def test_missing_and_damaged_files_are_named_once(sick: tuple[Path, Path], file:
     assert any(finding.check == "files" and file in finding.problem for finding in _found(model, base))
 
 
+def test_an_export_that_changed_is_named(finished: Finished, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(finished.stage("export") / "hf", tmp_path / "hf"))
+    assert _found(model, _base(finished)) == []
+    (model / "README.md").write_text("another", encoding="utf-8")
+    (finding,) = _found(model, _base(finished))
+    assert (finding.check, "README.md" in finding.figure) == ("manifest", True)
+
+
 def test_a_model_that_answers_in_english_is_named(tmp_path: Path) -> None:
     model = pico_writer(tmp_path / "english")
     found = diagnose(subject_of(model, language="yue"), deep=True, only=["answers"])
     assert [finding.check for finding in found] == ["language"]
-    assert "does not answer in Cantonese, mostly English" in found[0].problem
+    assert "does not answer in Cantonese, mostly in English" in found[0].problem
     assert diagnose(subject_of(model, language="yue")) == []  # the model writes only when asked
 
 
@@ -237,7 +245,9 @@ def test_what_cannot_be_judged_is_said(tmp_path: Path) -> None:
         subject_of(tmp_path, base="someone/unknown")
 
 
-def test_every_row_of_the_table_has_a_function_that_says_what_it_does() -> None:
+def test_every_row_of_the_table_has_a_function_and_is_in_the_docs() -> None:
     assert len({check.name for check in CHECKS}) == len(CHECKS)
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
     for check in CHECKS:
         assert function_of(check).__doc__, check.name
+        assert f"| `{check.name}` | {check.looks_for} |" in text

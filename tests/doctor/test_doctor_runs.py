@@ -69,7 +69,7 @@ def test_answers_in_english_are_named(sick: Finished) -> None:
     own = [{"language": "yue", "prompt": p.text, "base": "", "adapted": english} for p in shipped("yue")]
     _change(sick, {"generations": own})
     (finding,) = _found(sick.run, "language")
-    assert "does not answer in Cantonese, mostly English" in finding.problem
+    assert "does not answer in Cantonese, mostly in English" in finding.problem
     assert finding.figure == "8 of 8"
     for entry in own[:4]:
         entry["adapted"] = "我哋聽日去邊度食飯呀？佢話唔知喎。"

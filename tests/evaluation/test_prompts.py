@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from command import langgraft
 
 from langgraft.errors import RecipeError
 from langgraft.evaluation.prompts import KINDS, chosen, read_prompts, shipped, shipped_languages, template
@@ -51,6 +52,16 @@ def test_the_template_is_a_file_once_the_texts_are_written(tmp_path: Path) -> No
     prompts = read_prompts(path)
     assert {prompt.language for prompt in prompts} == {"sw"}
     assert [prompt.kind for prompt in prompts] == [prompt.kind for prompt in shipped("hi")]
+
+
+@pytest.mark.parametrize("code", [*TAUGHT, "en"])
+def test_the_shipped_prompts_can_be_edited(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "prompts.toml"
+    done = langgraft("prompts", code, "-o", path)
+    assert done.code == 0, done.err
+    assert read_prompts(path) == shipped(code)
+    assert langgraft("prompts", code).out == path.read_text(encoding="utf-8")
+    assert "exists already" in langgraft("prompts", code, "-o", path).sentence()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from langgraft.errors import ModelError
 from langgraft.exporting.card import model_card
 from langgraft.exporting.card_facts import facts_of, write_run_card
+from langgraft.exporting.manifest import manifest_gates, read_manifest
 
 EXAMPLE = Path(__file__).parent.parent / "evaluation" / "example_report.json"
 
@@ -64,6 +65,8 @@ def test_a_finished_run_has_its_card_beside_the_weights(finished: Finished) -> N
     assert (card.data.eval_results or [])[0].metric_value == pytest.approx(
         report["bits_per_byte"]["target"]["adapted"]["mean"], abs=1e-6
     )
+    assert all(gate["passed"] for gate in manifest_gates(folder))
+    assert "README.md" in read_manifest(folder)["files"]
     before = (folder / "README.md").stat().st_mtime_ns
     assert write_run_card(report, folder) == folder / "README.md"
     assert (folder / "README.md").stat().st_mtime_ns == before
