@@ -62,7 +62,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "evaluate", ("corpus", "surgery", "pretrain"), ("base", "revision", "language", "source_language"), version=2
     ),
-    Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=2),
+    Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=3),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
