@@ -30,13 +30,9 @@ FLOORS = (
     ("stages", "summary"),
     ("pipeline", "parts"),
     ("launch", "launch_slurm"),
-<<<<<<< HEAD
     ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options"),
     ("doctor",),
-    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training"),
-=======
-    ("status", "newrecipe", "commands", "commands_tokenizer", "cli_options", "cli_tokenizer", "cli_serving", "cli_publish"),
->>>>>>> 9228895 (publish: list, licences, gates, upload without a trace of the token; export --to ollama)
+    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training", "cli_publish"),
     ("cli",),
     ("__main__",),
 )
