@@ -2,10 +2,10 @@
 
     python benchmarks/export.py --base FOLDER [--work FOLDER]
 
-`--base` is SmolLM2 as a hub folder. A model with the configuration of TinyLlama-1.1B is made from random weights, in shards
-of 16-bit tensors, to see whether the files are streamed. Every export runs in a process of its own, which starts with
-nothing loaded; its time is CPU time and its memory the largest resident size (getrusage), libraries included. The
-largest tensor counts as it lies in the folder. Needs 5 GB of disk, and no GPU.
+`--base` is SmolLM2 as a hub folder. A model with the configuration of TinyLlama-1.1B is made from random weights, in
+shards of 16-bit tensors, to see whether the files are streamed. Every export runs in a process of its own; its time is
+CPU time and its memory the largest resident size (getrusage), libraries included. The largest tensor counts as it lies
+in the folder. Needs 5 GB of disk, and no GPU.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def main() -> None:
     page = [
         "# Export to GGUF: time and memory",
         "",
-        "Written by `benchmarks/export.py`. Each line is one process, libraries included; tensors are read, converted and "
+        "Written by `benchmarks/export.py`. A line is one process, libraries included; tensors are read, changed and "
         f"written a block of rows at a time. {platform.machine()}, {os.cpu_count()} cores; {packages}; "
         f"{date.today()}.",
         "",

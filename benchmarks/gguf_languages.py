@@ -195,11 +195,11 @@ def _page(table: list[str], near: list[str], count: int) -> list[str]:
         "# GGUF files of extended models",
         "",
         f"Written by `benchmarks/gguf_languages.py` ({count:,} new tokens asked for, no training): every file runs in "
-        "llama.cpp against the hub folder it was made from, on the 2,000 lines of `parity_lines` (many languages, code, "
+        "llama.cpp against the hub folder it was made from, on the 2,000 lines of `parity_lines` (languages, code, "
         f"emoji, odd spacing), and answers in `langgraft serve`. {versions}; {os.cpu_count()} cores; "
         f"{date.today()}.",
         "",
-        "Answers: ten short greedy ones. Pico models have random weights, whose likeliest tokens hang on the last bits.",
+        "Answers: ten short greedy ones. Pico models have random weights, whose likeliest tokens hang on last bits.",
         "",
         "| model | format | `pre` | size | lines that differ | mean KL, nats | same first choice | answers changed "
         "| warned | served |",

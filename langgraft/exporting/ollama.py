@@ -11,8 +11,7 @@ from typing import Any
 
 from langgraft.errors import InputError, ModelError
 from langgraft.exporting.formats import export_gguf
-from langgraft.exporting.gguf_vocab import chat_template
-from langgraft.serving.template import Message, render
+from langgraft.exporting.template import Message, render, template_of
 from langgraft.store import atomic_write, read_json
 
 MODELFILE = "Modelfile"
@@ -287,8 +286,7 @@ def export_ollama(
     """
     model, out = Path(model), Path(out)
     special = _special(model)
-    config = read_json(model / "tokenizer_config.json") if (model / "tokenizer_config.json").is_file() else {}
-    template = chat_template(model, config)
+    template = template_of(model)
     found = recognise(template, special)
     if system and (found is None or found[1].system is None):
         raise ModelError(f"{model}: the chat template knows no system prompt; leave it out")
