@@ -1,11 +1,11 @@
 """Time and peak memory of an export to GGUF: docs/benchmarks-export.md.
 
-    python benchmarks/export.py --base FOLDER [--work FOLDER]
+    python benchmarks/export.py --base FOLDER [--work FOLDER] [--kept FILE]
 
 `--base` is SmolLM2 as a hub folder. A model with the configuration of TinyLlama-1.1B is made from random weights, in
 shards of 16-bit tensors, to see whether the files are streamed. Every export runs in a process of its own; its time is
 CPU time and its memory the largest resident size (getrusage), libraries included. The largest tensor counts as it lies
-in the folder. Needs 5 GB of disk, and no GPU.
+in the folder. Needs 5 GB of disk, and no GPU. With --kept, finished lines are kept there and not measured again.
 """
 
 import argparse
@@ -47,6 +47,7 @@ folder, sizes = Path(sys.argv[1]), json.loads(sys.argv[4])
 llama2(folder, model_file=False)
 document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
 size = 1 + max(*document["model"]["vocab"].values(), *(token["id"] for token in document["added_tokens"]))
+document["model"]["vocab"] |= {token["content"]: token["id"] for token in document["added_tokens"]}
 document["model"]["vocab"] |= {f"filler{i}": i for i in range(size, sizes["vocab_size"])}
 (folder / "tokenizer.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
 config = LlamaConfig(**sizes, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2, torch_dtype="bfloat16")
@@ -107,13 +108,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--work", type=Path, help="folder for the files; a temporary one by default")
+    parser.add_argument("--kept", type=Path, help="JSON file of lines that are done")
     options = parser.parse_args()
+    kept = options.kept
+    done: dict[str, str] = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
     with tempfile.TemporaryDirectory(dir=options.work) as scratch:
         tiny = Path(scratch) / "tinyllama"
         tests = [str(HERE / "tests"), str(HERE / "tests" / "tokenizer")]
         subprocess.run([sys.executable, "-c", MAKE, str(tiny), *tests, json.dumps(TINYLLAMA)], check=True)
         cases = (("SmolLM2-135M", options.base), ("TinyLlama-1.1B, random", tiny))
-        table = [row(title, folder, quant, Path(scratch)) for title, folder in cases for quant in ("f16", "q8_0")]
+        for title, folder in cases:
+            for quant in ("f16", "q8_0"):
+                name = f"{title}, {quant}"
+                done[name] = done.get(name) or row(title, folder, quant, Path(scratch))
+                if kept:
+                    kept.write_text(json.dumps(done, indent=1), encoding="utf-8")
     packages = ", ".join(f"{name} {version(name)}" for name in ("gguf", "torch", "numpy"))
     page = [
         "# Export to GGUF: time and memory",
@@ -124,7 +133,7 @@ def main() -> None:
         "",
         "| model | format | file | CPU time | wall | largest tensor | peak memory | 1.3 x tensor + 500 MB | kept |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
-        *table,
+        *(done[f"{title}, {quant}"] for title, _ in cases for quant in ("f16", "q8_0")),
     ]
     PAGE.write_text("\n".join(page) + "\n", encoding="utf-8")
     print(f"wrote {PAGE}")
