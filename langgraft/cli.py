@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from langgraft import cli_evaluate, cli_reports, cli_serving, cli_training
+from langgraft import cli_evaluate, cli_publish, cli_reports, cli_serving, cli_training
 from langgraft.cli_options import (
     BaseName,
     Corpus,
@@ -329,11 +329,12 @@ def export(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model; of the adapter for adapter and merged.")
     ] = None,
-    to: Annotated[str, typer.Option(help="hf, gguf, nemo-data, adapter, or merged (base and adapter in one).")] = "hf",
+    to: Annotated[str, typer.Option(help="hf, gguf, ollama, nemo-data, adapter, or merged (base and adapter).")] = "hf",
     quant: Annotated[list[str], typer.Option(help="GGUF formats: f16, q8_0, q4_k_m, …")] = ["f16"],  # noqa: B006
     accept_mismatch: Annotated[
         float, typer.Option(min=0, max=1, help="GGUF: share of lines that may get other token ids in llama.cpp.")
     ] = 0.0,
+    system: Annotated[str | None, typer.Option(help="ollama: the system prompt.")] = None,
     base: Annotated[str | None, typer.Option(help="Of an adapter: the base, by default the one it names.")] = None,
     dtype: Annotated[str | None, typer.Option(help="merged: float32 (default), bfloat16 or float16.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="nemo-data: folder of the tokenizer; the model's.")] = None,
@@ -351,13 +352,14 @@ def export(
         options = {"language": language, "text_key": text_key, "workers": workers}
         judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
     else:
-        judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype), as_json)
+        judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype, system=system), as_json)
 
 
 cli_evaluate.add_to(app)
 cli_reports.add_to(app)
 cli_serving.add_to(app)
 cli_training.add_to(app)
+cli_publish.add_to(app)
 
 
 def main() -> None:

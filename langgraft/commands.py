@@ -196,7 +196,7 @@ def export_command(
     """`langgraft export`: one format of the table; GGUF is checked in llama.cpp, if there. `given`: options or None."""
     if model is None:
         raise RecipeError(f"--to {to} needs a model: give --model FOLDER")
-    if to != "gguf":
+    if to not in ("gguf", "ollama"):
         free(out)
     from langgraft.exporting.formats import export
     from langgraft.exporting.gguf_quants import QUANTS
@@ -204,10 +204,12 @@ def export_command(
     unknown = [name for name in quant if name not in QUANTS]
     if unknown:
         raise RecipeError(f"--quant {unknown[0]} is unknown; {suggest(unknown[0], QUANTS)}")
-    options: dict[str, Any] = {"quant": tuple(quant), "accept_mismatch": accept_mismatch} if to == "gguf" else {}
+    options: dict[str, Any] = (
+        {"quant": tuple(quant), "accept_mismatch": accept_mismatch} if to in ("gguf", "ollama") else {}
+    )
     options |= {name: value for name, value in given.items() if value is not None}
     summary = export(model, out, to=to, **options)
-    if to == "gguf":
+    if to in ("gguf", "ollama"):
         _proven(model, summary, accept_mismatch)
     Log().say(f"wrote {out}")
     return summary

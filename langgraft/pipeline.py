@@ -73,7 +73,7 @@ STAGES: tuple[Stage, ...] = (
         resumable=True,
         version=2,
     ),
-    Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=2),
+    Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=3),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 

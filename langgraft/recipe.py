@@ -425,8 +425,9 @@ Quant = Literal[
 class Export(Section):
     """Write artefacts other tools read, and prove them."""
 
-    to: list[Literal["hf", "gguf", "adapter"]] = Field(default_factory=lambda: ["hf"])  # type: ignore[arg-type]
-    """What to write: a hub folder, GGUF files, an adapter folder (LoRA and new rows, where nothing else learned)."""
+    to: list[Literal["hf", "gguf", "ollama", "adapter"]] = Field(default_factory=lambda: ["hf"])  # type: ignore[arg-type]
+    """What to write: a hub folder, GGUF files, one of them (the last `quant`) with a Modelfile for Ollama, an adapter
+    folder (LoRA and new rows, where nothing else learned)."""
     quant: list[Quant] = Field(default_factory=lambda: ["f16", "q8_0"])  # type: ignore[arg-type]
     """Formats of the GGUF files: 16, 8, 5 and 4 bits, and llama.cpp's k-quants such as q4_k_m."""
     parity_lines: int = Field(default=2000, ge=1)

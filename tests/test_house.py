@@ -32,7 +32,7 @@ FLOORS = (
     ("launch", "launch_slurm"),
     ("status", "newrecipe", "commands", "commands_tokenizer", "commands_evaluate", "cli_options"),
     ("doctor",),
-    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training", "cli_evaluate"),
+    ("cli_tokenizer", "cli_serving", "cli_reports", "cli_training", "cli_evaluate", "cli_publish"),
     ("cli",),
     ("__main__",),
 )

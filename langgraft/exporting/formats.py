@@ -281,6 +281,7 @@ EXPORTS: Mapping[str, str] = {
     "hf": "langgraft.exporting.formats:export_hf",
     "gguf": "langgraft.exporting.formats:export_gguf",
     "nemo-data": "langgraft.exporting.nemo:export_nemo_data",
+    "ollama": "langgraft.exporting.ollama:export_ollama",
     "adapter": "langgraft.exporting.formats:export_adapter",
     "merged": "langgraft.exporting.formats:export_merged",
 }

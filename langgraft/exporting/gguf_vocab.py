@@ -9,6 +9,7 @@ from langgraft.base import tokenizer_size
 from langgraft.errors import InputError, ModelError
 from langgraft.exporting.gguf_pre import pre_for
 from langgraft.exporting.gguf_spm import CONTROL, NORMAL, UNUSED, USER_DEFINED, read_spm
+from langgraft.exporting.template import template_of
 from langgraft.store import read_json
 from langgraft.tokenizer.files import is_byte_fallback
 
@@ -73,7 +74,7 @@ def read_vocabulary(model: Path, *, pre: str | None = None) -> Vocabulary:
     _check_ids(document, tokenizer, path)
     vocabulary.add_bos, vocabulary.add_eos = _affixes(path, tokenizer, vocabulary.special)
     vocabulary.end_of_turn = _end_of_turn(model, vocabulary.special)
-    vocabulary.chat_template = chat_template(model, config)
+    vocabulary.chat_template = template_of(model)
     vocabulary.strips = [
         token["content"] for token in document.get("added_tokens", []) if token.get("special") and token.get("rstrip")
     ]
@@ -240,18 +241,6 @@ def _affixes(path: Path, tokenizer: Any, special: dict[str, int]) -> tuple[bool,
     if full != [special.get("bos")] * add_bos + bare + [special.get("eos")] * add_eos:
         raise ModelError(f"{path} adds other tokens than bos and eos around a text, which a GGUF file cannot say")
     return add_bos, add_eos
-
-
-def chat_template(model: Path, config: dict[str, Any]) -> str | None:
-    """The chat template of a hub folder; chat_template.jinja wins, as in transformers."""
-    path = model / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        named = {entry["name"]: entry["template"] for entry in template}
-        template = named.get("default")
-    return template
 
 
 def load_tokenizer(model: Path) -> Any:

@@ -12,11 +12,14 @@ FAILED = ".failed"  # put behind the name of a file that a check refused
 
 
 def inventory(folder: Path) -> dict[str, dict[str, Any]]:
-    """name -> `{bytes, sha256}` of every file below a folder, the manifest and refused files apart."""
+    """name -> `{bytes, sha256}` of every file below a folder, but the manifest, the card and refused files."""
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST and not path.name.startswith(TEMPORARY) and path.suffix != FAILED
+        if path.is_file()
+        and path.name not in (MANIFEST, "README.md")
+        and not path.name.startswith(TEMPORARY)
+        and path.suffix != FAILED
     }
 
 

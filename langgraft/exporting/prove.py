@@ -41,7 +41,8 @@ def prove_gguf(
         divergence: compare predictions too, which loads the model in 32 bits.
 
     Returns:
-        `row` (`name, bytes, lines, mismatches, kl, top1, answers, answers_changed`)`, gates, warning`.
+        `row` (`name, bytes, lines, mismatches, only_normalisation, kl, top1, answers, answers_changed`)`, gates,
+        warning`.
 
     Raises:
         LanggraftError: llama-cpp-python is not installed.
@@ -73,7 +74,9 @@ def _proof(
 ) -> dict[str, Any]:
     quant = facts["quant"]
     tokens = token_parity(model, path, lines)
-    row = {"name": quant, "bytes": facts["bytes"], "lines": tokens["lines"], "mismatches": tokens["mismatches"]}
+    row = {"name": quant, "bytes": facts["bytes"], "lines": tokens["lines"]}
+    row["mismatches"] = tokens["mismatches"] - tokens["only_normalisation"]
+    row["only_normalisation"] = tokens["only_normalisation"]
     gates = [token_gate(tokens, quant, accept_mismatch=accept_mismatch)]
     warning = None
     if divergence:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langgraft.base import separator_id
 from langgraft.errors import ModelError
+from langgraft.exporting.template import template_of
 from langgraft.serving.model import shared
-from langgraft.serving.template import template_of
 from langgraft.store import read_json
 from langgraft.tokenizer.files import is_byte_level, load, piece_bytes, token_bytes
 from langgraft.tokenizer.prove import check_pin

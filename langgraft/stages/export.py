@@ -8,6 +8,7 @@ from langgraft.evaluation.bpb import score
 from langgraft.exporting.formats import export_adapter, export_gguf, export_hf
 from langgraft.exporting.gguf_pre import pre_for
 from langgraft.exporting.llamacpp import library
+from langgraft.exporting.ollama import export_ollama
 from langgraft.exporting.parity_lines import parity_lines
 from langgraft.exporting.prove import prove_all, table_lines
 from langgraft.exporting.reload import reload_check
@@ -38,9 +39,10 @@ def check(section: Export, recipe: Recipe) -> None:
         reason = no_adapter(phases_of(recipe.pretrain), lora_of(recipe.pretrain))
         if reason is not None:
             raise RecipeError(f"export.to has `adapter`, which holds LoRA and new rows, but {reason}; leave it out")
-    if "gguf" in section.to and not section.quant:
+    gguf = "gguf" in section.to or "ollama" in section.to
+    if gguf and not section.quant:
         raise RecipeError('export.quant is empty, so there is no GGUF file to write; name formats such as ["f16"]')
-    if "gguf" in section.to:
+    if gguf:
         library()
         _check_tokenizer(Path(recipe.model.base).expanduser() / "tokenizer.json", section, recipe)
 
@@ -82,8 +84,9 @@ def run(section: Export, inputs: Inputs, out: Path) -> dict[str, Any]:
         made = export_adapter(inputs.folders["pretrain"] / "adapter", out / "adapter")
         summary["gates"] += made["gates"]
         summary["gates"].append(_on_the_base(model, out / "adapter", lines, inputs))
-    if "gguf" in section.to:
-        _gguf(model, out, lines, section, inputs, summary)
+    for kind in ("gguf", "ollama"):
+        if kind in section.to:
+            _gguf(kind, model, out / kind, lines, section, inputs, summary)
     for gate in summary["gates"]:
         inputs.log.say(f"  {'pass' if gate['passed'] else 'FAIL'}  {gate['name']}: {gate['value']}")
     summary["files"] = [
@@ -133,14 +136,25 @@ def _on_the_base(model: Path, adapter: Path, lines: list[str], inputs: Inputs) -
     }
 
 
-def _gguf(model: Path, out: Path, lines: list[str], section: Export, inputs: Inputs, summary: dict[str, Any]) -> None:
+def _gguf(
+    kind: str,
+    model: Path,
+    out: Path,
+    lines: list[str],
+    section: Export,
+    inputs: Inputs,
+    summary: dict[str, Any],
+) -> None:
     """Write the GGUF files; token parity and divergence of each in a real llama.cpp become gates and a table."""
     accept, threads = section.accept_mismatch, inputs.compute.threads or None
-    made = export_gguf(model, out / "gguf", quant=tuple(section.quant), accept_mismatch=accept, name=inputs.name)
+    write = export_gguf if kind == "gguf" else export_ollama
+    quant = tuple(section.quant) if kind == "gguf" else tuple(section.quant[-1:])
+    made = write(model, out, quant=quant, accept_mismatch=accept, name=inputs.name)
     proven = prove_all(model, made, lines, accept_mismatch=accept, threads=threads)
     summary["parity"] += proven["table"]
-    summary["gates"] += [*made["gates"], *proven["gates"]]
+    known = {gate["name"] for gate in summary["gates"]}
+    summary["gates"] += [gate for gate in (*made["gates"], *proven["gates"]) if gate["name"] not in known]
     notes = dict.fromkeys(note for facts in made["files"].values() for note in facts["notes"])
     for text in (*table_lines(proven["table"]), *notes, *(f"warning: {text}" for text in proven["warnings"])):
         inputs.log.say(f"export: {text}")
-    summary["warnings"] = proven["warnings"]
+    summary["warnings"] = [*summary.get("warnings", []), *proven["warnings"]]

@@ -85,7 +85,7 @@ def test_the_base_against_itself_has_not_changed(base: Path) -> None:
 def test_values_are_those_of_the_functions_beneath(base: Path, lost: Any) -> None:
     found = gauge(base, window=64)(lost)
     scores = {
-        side: score(base, texts, length=64, stride=64, model=lost, new_from=NEW, threads=1)
+        side: score(base, texts, length=64, stride=64, model=lost, count_right=True, new_from=NEW, threads=1)
         for side, texts in (("target", CANTONESE), ("source", ENGLISH))
     }
     for side, expected in scores.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from command import langgraft
 from gguf_cases import model_of, with_config, with_json, with_tokenizer
 from safetensors.torch import load_file, save_file
 
@@ -182,3 +183,19 @@ def test_the_manifest_finds_every_change(spm: Path, tmp_path: Path) -> None:
     (out / MANIFEST).unlink()
     with pytest.raises(ModelError, match=f"has no {MANIFEST}"):
         manifest_gates(out)
+
+
+def test_verify_reads_the_manifest(spm: Path, tmp_path: Path) -> None:
+    export_hf(spm, tmp_path / "out")
+    done = langgraft("verify", tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+    names = [gate["name"] for gate in json.loads(done.out)["gates"]]
+    assert names[0] == "every file is as it was exported"
+    assert "the head is tied, or not, as config.json says" in names
+    (tmp_path / "out" / MODEL).unlink()
+    broken = langgraft("verify", tmp_path / "out")
+    assert broken.code == 1
+    assert "missing: tokenizer.model" in broken.err
+    assert langgraft("verify", "--base", spm).sentence() == (
+        "verify takes an exported FOLDER, or both --base and --model of an extended model"
+    )

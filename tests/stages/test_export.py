@@ -12,7 +12,7 @@ from command import Finished, langgraft
 from pico import pico_recipe
 
 from langgraft.errors import RecipeError
-from langgraft.exporting import llamacpp
+from langgraft.exporting import llamacpp, prove
 from langgraft.progress import Log
 from langgraft.recipe_file import load_recipe
 from langgraft.stages import export as stage
@@ -40,9 +40,9 @@ def test_a_folder_that_reloads_otherwise_fails_its_gate(
     found: dict[str, Any] = {"ok": True, "bits_per_byte": 1.0, "ids_equal": False, "differing": [3]}
     monkeypatch.setattr(stage, "reload_check", lambda *_, **__: found)
     assert copy.again("--set", 'export.to=["hf"]').code == 1
-    assert gates(copy) == {
-        "plain transformers gives the same bits per byte": False,
-        "AutoTokenizer gives the ids of tokenizer.json": False,
+    assert {name for name, passed in gates(copy).items() if not passed} == {
+        "plain transformers gives the same bits per byte",
+        "AutoTokenizer gives the ids of tokenizer.json",
     }
 
 
@@ -65,15 +65,19 @@ def test_a_gguf_file_that_tokenizes_otherwise_fails_its_gate(
     pytest.importorskip("llama_cpp")
     copy = finished.copy(tmp_path, without=("export",))
     found = {"lines": 50, "mismatches": 1, "only_normalisation": 0, "special": []}
-    monkeypatch.setattr(stage, "token_parity", lambda *_, **__: found)
-    monkeypatch.setattr(stage, "kl_divergence", lambda *_, **__: {"mean": 0.5})
+    bad = {"mean": 0.5, "top1_agreement": 0.4, "answers": 10, "answers_changed": 9}
+    monkeypatch.setattr(prove, "token_parity", lambda *_, **__: found)
+    monkeypatch.setattr(prove, "kl_divergence", lambda *_, **__: bad)
     done = copy.again("--set", 'export.to=["gguf"]')
     assert done.code == 1
     assert "gate failed: llama.cpp gives the same token ids (f16) (found 1 of 50 lines differ)" in done.sentence()
-    assert gates(copy) == {
-        "llama.cpp gives the same token ids (f16)": False,
-        "llama.cpp predicts the same (f16)": False,
+    assert {name for name, passed in gates(copy).items() if not passed} == {
+        "llama.cpp gives the same token ids (f16)",
+        "llama.cpp predicts the same (f16)",
     }
+    marker = json.loads((copy.stage("export") / "stage.json").read_text(encoding="utf-8"))
+    assert "9 of 10 short greedy answers change" in marker["summary"]["warnings"][0]
+    assert [file["name"] for file in marker["summary"]["files"]] == ["gguf/pico-f16.gguf.failed"]
 
 
 def test_few_parity_lines_suffice(finished: Finished, tmp_path: Path) -> None:
