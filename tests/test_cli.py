@@ -75,6 +75,8 @@ def test_help_lists_the_commands_that_exist() -> None:
             "doctor",
             "launch",
             "train",
+            "prompts",
+            "publish",
         ]
     )
 

@@ -12,7 +12,7 @@ from langgraft.corpus.filters import Text
 from langgraft.corpus.langid import Identifier
 from langgraft.errors import InputError
 from langgraft.evaluation.stats import Better, measure
-from langgraft.serving.template import Message, render, template_of
+from langgraft.exporting.template import Message, render, template_of
 from langgraft.store import read_json
 from langgraft.text import language
 from langgraft.tokenizer.files import load
