@@ -40,7 +40,7 @@ BEGIN, END = "<!-- results: written by benchmarks/forgetting.py -->", "<!-- end 
 BOUNDS = Bounds(source_bits_per_byte=0.04, in_context=0.2)
 EVERY, RATIO = 10, 0.25
 SETTINGS = Settings(
-    steps=50, length=128, batch_rows=4, learning_rate=3e-4, new_rows_learning_rate=1.5e-3, old_rows_learning_rate=3e-4
+    steps=40, length=128, batch_rows=4, learning_rate=3e-4, new_rows_learning_rate=1.5e-3, old_rows_learning_rate=3e-4
 )
 
 
@@ -206,7 +206,7 @@ def picture(results: dict[str, dict[str, Any]]) -> str:
     panels = []
     for title, value, bound in (
         ("Source bits per byte, % above the base", "source_change", 100 * (BOUNDS.source_bits_per_byte or 0)),
-        ("In-context recall, % of items", "in_context", None),
+        ("In-context recall, % (chance is 12.5)", "in_context", None),
     ):
         lines = tuple(
             Line(

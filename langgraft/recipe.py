@@ -220,8 +220,8 @@ class Retention(Section):
     """Largest relative rise of source bits per byte over the base. A bound is broken when the whole 95% interval lies
     beyond it."""
     in_context: float = Field(default=0.2, gt=0)
-    """Largest relative drop of in-context recall in the source language: saying the partner of a word that was shown a
-    few lines up. Holds where the base does it clearly better than chance."""
+    """Largest relative drop of in-context recall in the source language: the probability of the partner of a word that
+    was shown a few lines up. Holds where the base does it clearly better than chance."""
     right_language: float = Field(default=0.0, ge=0, le=1)
     """Smallest share of continuations of source-language prompts in the source language; 0 sets no bound."""
     on_breach: Literal["stop", "rollback"] = "stop"

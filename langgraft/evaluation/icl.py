@@ -10,6 +10,9 @@ Each item lists pairs of words that have nothing to do with one another, and ask
 What the model knows of the words does not help; it has to look the answer up in its context, which is what
 induction heads do (Olsson et al. 2022, arXiv 2209.11895). Continued training on another language can lose that
 within steps while perplexity looks unchanged (Elhady et al. 2025, arXiv 2506.00288). Words are the user's own.
+
+An item is worth the probability of its answer among the partners it shows, not whether generation writes it: that
+depends on how readily the model writes any word there, and moves by chance far more than recall does.
 """
 
 import collections
@@ -28,18 +31,18 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PAIRS = 8
-"""Pairs an item shows; repeating a random one of the partners is right once in so many times."""
+"""Pairs an item shows; by chance, an item is worth one part in so many."""
 _WORD = regex.compile(r"[\p{L}\p{M}]+")
 _COMMON = 400  # so many of the most frequent words are used
 
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt that shows `pairs` pairs, and the answer, which follows it directly."""
+    """A prompt that shows pairs of words and asks for a partner; each of `shown` could follow it directly."""
 
     prompt: str
-    answer: str
-    pairs: int
+    shown: tuple[str, ...]
+    answer: int  # which of them is right
 
 
 def words_of(texts: Sequence[str], language: Language) -> list[str]:
@@ -60,53 +63,68 @@ def recall_items(
 ) -> list[Item]:
     """Make `count` items from the words of `texts`; the pair asked for is never the last one shown.
 
+    Partners begin with different letters, so that their first tokens differ.
+
     Raises:
-        CorpusError: the texts have fewer different words than three times the pairs of an item.
+        CorpusError: the texts have fewer different words than three times the pairs of an item, or their words
+            begin with fewer different letters than it has pairs.
     """
     words = words_of(texts, language)
-    if len(words) < 3 * pairs:
+    initials = len({word[0] for word in words})
+    if len(words) < 3 * pairs or initials < pairs:
         raise CorpusError(
-            f"the in-context probe needs {3 * pairs} different {language.name} words, and the held-out text has "
-            f"{len(words)}; hold out more of it (corpus.source_dev)"
+            f"the in-context probe needs {3 * pairs} different {language.name} words that begin with {pairs} different "
+            f"letters, and the held-out text has {len(words)} with {initials}; hold out more of it (corpus.source_dev)"
         )
     drawn, gap, items = random.Random(seed), " " if language.spaces else "", []
     for _ in range(count):
-        chosen = drawn.sample(words, 2 * pairs)
-        shown = list(zip(chosen[:pairs], chosen[pairs:], strict=True))
-        asked, answer = shown[drawn.randrange(pairs - 1)]
-        lines = "".join(f"{left}:{gap}{right}\n" for left, right in shown)
-        items.append(Item(f"{lines}{asked}:", f"{gap}{answer}", pairs))
+        shuffled = drawn.sample(words, len(words))
+        partners = list({word[0]: word for word in shuffled}.values())[:pairs]
+        asked = [word for word in shuffled if word not in partners][:pairs]
+        answer = drawn.randrange(pairs - 1)
+        lines = "".join(f"{left}:{gap}{right}\n" for left, right in zip(asked, partners, strict=True))
+        items.append(Item(f"{lines}{asked[answer]}:", tuple(gap + word for word in partners), answer))
     return items
 
 
 def recalled(
     model: Any, tokenizer: "Tokenizer", separator: int, items: Sequence[Item], *, batch_tokens: int = 4096
 ) -> np.ndarray:
-    """Which items the model answers: shape (items,), 1.0 where every token of the answer is its first choice.
+    """What each item is worth: shape (items,), the share of the answer in the probability of all words shown.
 
-    The model must be in eval mode; it is left as it is.
+    Words are told apart by their first tokens; those that share one share its probability. The model must be in eval
+    mode; it is left as it is.
     """
     import torch
 
-    # Whole texts are cut, not prompt and answer apart: SentencePiece would start the answer like a text.
-    cut = tokenizer.encode_batch([i.prompt for i in items], add_special_tokens=False)
-    whole = tokenizer.encode_batch([i.prompt + i.answer for i in items], add_special_tokens=False)
-    rows = [[separator, *encoding.ids] for encoding in whole]
-    starts = [1 + _shared(short.ids, long.ids) for short, long in zip(cut, whole, strict=True)]
-    size = max(map(len, rows), default=0)
+    rows, firsts = zip(*(_cut(tokenizer, separator, item) for item in items), strict=True)
+    size = max(map(len, rows))
     found = np.zeros(len(rows))
-    step = max(batch_tokens // max(size, 1), 1)
+    step = max(batch_tokens // size, 1)
     where = next(model.parameters()).device
-    for first in range(0, len(rows), step):
-        part = rows[first : first + step]
+    for begin in range(0, len(rows), step):
+        part = rows[begin : begin + step]
         # Padding stands on the right, where a causal model cannot see it from the left.
         ids = torch.tensor([[*row, *[separator] * (size - len(row))] for row in part], device=where)
         with torch.inference_mode():
-            choices = model(input_ids=ids, use_cache=False).logits.argmax(-1).tolist()
-        for number, (row, choice) in enumerate(zip(part, choices, strict=True), first):
-            begin = starts[number]
-            found[number] = choice[begin - 1 : len(row) - 1] == row[begin:]
+            logits = model(input_ids=ids, use_cache=False).logits
+            last = logits[range(len(part)), [len(row) - 1 for row in part]].double().softmax(-1).cpu().numpy()
+        for number, chances in enumerate(last, begin):
+            tokens, answer = firsts[number], firsts[number][items[number].answer]
+            found[number] = chances[answer] / tokens.count(answer) / chances[sorted(set(tokens))].sum()
     return found
+
+
+def _cut(tokenizer: "Tokenizer", separator: int, item: Item) -> tuple[list[int], list[int]]:
+    """The ids to read, and the token that would follow for each word shown.
+
+    Whole texts are cut, not prompt and word apart: SentencePiece would start the word like a text.
+    """
+    prompt = tokenizer.encode(item.prompt, add_special_tokens=False).ids
+    texts = [item.prompt + word for word in item.shown]
+    whole = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    same = min(_shared(prompt, ids) for ids in whole)
+    return [separator, *prompt[:same]], [ids[same] for ids in whole]
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

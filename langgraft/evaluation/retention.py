@@ -5,6 +5,7 @@ it goes on in the language of the prompt, and whether it uses the new tokens. Ev
 on the same texts, items and prompts.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,7 +137,8 @@ class Gauge:
         where = choose_device(device)
         with autocast(where, choose_dtype(dtype, where)):
             self.base = self._found(load_model(base, where), base)
-        self.can_recall = wilson(int(self.base.recall.sum()), items)[0] > 1 / PAIRS
+        recall = self.base.recall
+        self.can_recall = bool(recall.mean() - 1.96 * recall.std(ddof=1) / math.sqrt(items) > 1 / PAIRS)
         self._check_base()
         if log is not None:
             log.say(f"retention, the base: {self._said_of_base()}")
@@ -147,7 +149,7 @@ class Gauge:
             f"{held.language.name} {values[f'{side}_bits_per_byte']:.3f} bits per byte"
             for side, held in self.sides.items()
         ]
-        chance = "" if self.can_recall else f", not clearly above chance ({1 / PAIRS:.0%}), so that no bound holds"
+        chance = "" if self.can_recall else f", not clearly above chance ({1 / PAIRS:.1%}), so that no bound holds"
         return "; ".join([*parts, f"in-context recall {values['in_context']:.0%}{chance}"])
 
     def _check_base(self) -> None:
