@@ -145,6 +145,9 @@ OTHER_COMPUTE = {
     "async_checkpoints": "true",
     "nodes": 2,
     "processes_per_node": 2,
+    "tensor_parallel": 2,
+    "fsdp": 2,
+    "data_parallel_replicas": 2,
     "slurm": '{partition = "gpu"}',
 }
 

@@ -5,6 +5,7 @@ The folder that is written holds `model/`, `metrics.jsonl`, `adapter/` where one
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -119,6 +120,8 @@ def train(
 
 
 def _check(out: Path, corpus: Sequence[str], replay: Sequence[str], replay_loss: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("langgraft train is for one process; several train together by a recipe: langgraft launch")
     if not corpus:
         raise RecipeError("train needs text: give --corpus PATH")
     if SELF in replay and len(replay) > 1:

@@ -212,8 +212,7 @@ class _Run:
         kernels = Kernels(compute.attention, compute.compile, compute.activation_checkpointing)
         check_kernels(kernels, self.device)
         self.tracking = Tracking(out, compute.report_to if group.first_process else (), asdict(settings))
-        self.speed = Speedometer(self.device, self.dtype)
-        self.speed.rate *= group.world  # all of them work on a step
+        self.speed = Speedometer(self.device, self.dtype, processes=group.world)
         self.model = self._load(model_folder)
         prepare(self.model, kernels, self.dtype, log)
         make_loss = loss_function if group.world == 1 else sharded_loss

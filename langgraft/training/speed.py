@@ -89,13 +89,11 @@ def peak_memory(device: torch.device) -> int:
 class Speedometer:
     """Figures of each step: tokens and bytes of text in a second, share of the devices' matrix products, memory.
 
-    Processes that train together share the tokens, so the rate is that of one device times their number.
+    Processes that train together share a step, so the rate is that of one device times their number.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        together = torch.distributed.is_available() and torch.distributed.is_initialized()
-        devices = torch.distributed.get_world_size() if together else 1
-        self.device, self.rate = device, devices * matmul_rate(device, dtype)
+    def __init__(self, device: torch.device, dtype: torch.dtype, *, processes: int = 1) -> None:
+        self.device, self.rate = device, processes * matmul_rate(device, dtype)
         self.flops = 0.0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)

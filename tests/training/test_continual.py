@@ -121,7 +121,11 @@ def test_without_a_base_the_model_as_it_starts_teaches(world: Path, tmp_path: Pa
     assert done.facts["steps"] == 2
 
 
-def test_what_cannot_be_is_said(world: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_is_said(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(RecipeError, match="is for one process; several train together by a recipe"):
+            call(world, tmp_path / "out")
     with pytest.raises(RecipeError, match="either self or paths"):
         call(world, tmp_path / "out", replay=["self", "x.txt"])
     with pytest.raises(RecipeError, match="choose distill or text"):

@@ -69,6 +69,7 @@ def test_figures_add_up(pico: Path) -> None:
     assert found["target_bytes_per_second"] == 1500.0
     assert found["mfu"] == pytest.approx(6 * numbers(model) * 500 / speed.rate, abs=1e-4)
     assert found["peak_memory_bytes"] >= 1e7
+    assert Speedometer(CPU, torch.float32, processes=4).rate == 4 * speed.rate
 
 
 def test_peak_memory_grows_with_what_is_held() -> None:
