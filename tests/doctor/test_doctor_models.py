@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from command import ROOT, Finished, langgraft
-from pico import CANTONESE, pico_writer
+from pico import pico_writer
 from safetensors.torch import load_file, save_file
 
 from langgraft.doctor.checks import CHECKS, diagnose, function_of
@@ -202,17 +202,6 @@ def test_a_model_that_answers_in_english_is_named(tmp_path: Path) -> None:
     assert [finding.check for finding in found] == ["language"]
     assert "does not answer in Cantonese, mostly in English" in found[0].problem
     assert diagnose(subject_of(model, language="yue")) == []  # the model writes only when asked
-
-
-def test_a_model_that_answers_in_its_language_is_not(tmp_path: Path) -> None:
-    import pico
-
-    pico.ENGLISH, kept = CANTONESE, pico.ENGLISH
-    try:
-        model = pico_writer(tmp_path / "cantonese", steps=120)
-    finally:
-        pico.ENGLISH = kept
-    assert diagnose(subject_of(model, language="yue"), only=["answers"]) == []
 
 
 def test_the_command_prints_findings_and_exits_1(sick: tuple[Path, Path]) -> None:
