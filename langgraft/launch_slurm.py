@@ -19,7 +19,7 @@ from langgraft.launch import (
     torchrun_command,
     write_script,
 )
-from langgraft.recipe import ComputeSection, SlurmJob
+from langgraft.recipe_compute import ComputeSection, SlurmJob
 from langgraft.store import read_json, write_json
 
 JOB = "slurm.json"  # beside a script that was submitted: the job's number

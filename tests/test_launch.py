@@ -14,7 +14,7 @@ from pico import pico_recipe
 from langgraft.launch import TRAINING, launch, work_of
 from langgraft.launch_slurm import slurm, wishes_for
 from langgraft.pipeline import NAMES
-from langgraft.recipe import ComputeSection, Slurm, SlurmJob
+from langgraft.recipe_compute import ComputeSection, Slurm, SlurmJob
 from langgraft.runs import begun
 
 GOLDEN = ROOT / "tests" / "golden" / "slurm.sbatch"
