@@ -22,11 +22,11 @@ from langgraft.corpus.document import Input
 from langgraft.corpus.langid_model import check_file
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import GateError, ModelError, RecipeError
-from langgraft.processes import crew, rank
+from langgraft.processes import rank
 from langgraft.progress import Log, clock
 from langgraft.recipe import Evaluate, Filters, Pretrain, Recipe, Section, Surgery
 from langgraft.recipe_file import non_default
-from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, as_input, begun, versions
+from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, as_input, begun, crew, versions
 from langgraft.store import (
     TEMPORARY,
     atomic_write,
