@@ -26,21 +26,17 @@ from langgraft.processes import rank
 from langgraft.progress import Log, clock
 from langgraft.recipe import Evaluate, Filters, Pretrain, Recipe, Section, Surgery
 from langgraft.recipe_file import non_default
-from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, as_input, begun, crew, versions
+from langgraft.runs import LAUNCH, MARKER, Identities, Inputs, LazyBase, as_input, begun, crew, versions
 from langgraft.store import (
     TEMPORARY,
-    atomic_write,
     disk_errors,
     fingerprint,
     fsync_tree,
     lock,
     read_json,
-    sha256_file,
     write_json,
 )
 from langgraft.text import language
-
-IDENTITIES = ".identities.json"
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def plan(recipe: Recipe, runs: Path) -> list[Planned]:
         InputError: a language is unknown, an input does not exist, or the base is no causal language model.
     """
     root = run_folder(recipe, runs)
-    identities = _Identities(root)
+    identities = Identities(root)
     base = locate(recipe.model.base, recipe.model.revision)
     if base.kind == "folder" and base.path is not None:
         check_causal_lm(base.path)
@@ -203,36 +199,7 @@ def _shown(value: Any, key: str) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-class _Identities:
-    """Hashes of external files, remembered by path, size and time of change so that planning stays fast."""
-
-    def __init__(self, root: Path) -> None:
-        self.path = root / IDENTITIES
-        self.known: dict[str, list[Any]] = {}
-        if self.path.is_file():
-            try:
-                known = json.loads(self.path.read_text(encoding="utf-8"))
-            except ValueError:
-                known = {}  # only a cache: hash again
-            self.known = known if isinstance(known, dict) else {}
-        self.changed = False
-
-    def __call__(self, path: Path) -> str:
-        facts = path.stat()
-        key = str(path.resolve())
-        remembered = self.known.get(key)
-        if remembered is None or remembered[:2] != [facts.st_size, facts.st_mtime_ns]:
-            remembered = [facts.st_size, facts.st_mtime_ns, sha256_file(path)]
-            self.known[key] = remembered
-            self.changed = True
-        return str(remembered[2])
-
-    def save(self) -> None:
-        if self.changed and self.path.parent.is_dir():
-            atomic_write(self.path, json.dumps(self.known))
-
-
-def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities) -> dict[str, Any]:
+def _external(stage: Stage, recipe: Recipe, base: Base, identities: Identities) -> dict[str, Any]:
     """Content of what comes from outside the run: the base, and files of text."""
     found: dict[str, Any] = {}
     if "base" in stage.reads:
@@ -258,7 +225,7 @@ def _external(stage: Stage, recipe: Recipe, base: Base, identities: _Identities)
     return found
 
 
-def _filter_files(section: Filters, identities: "_Identities") -> dict[str, Any]:
+def _filter_files(section: Filters, identities: Identities) -> dict[str, Any]:
     """Content of what the filters' bounds come from."""
     found: dict[str, Any] = {}
     for entry in section.reference:
@@ -271,7 +238,7 @@ def _filter_files(section: Filters, identities: "_Identities") -> dict[str, Any]
     return found
 
 
-def _evaluate_files(section: Evaluate, identities: "_Identities") -> dict[str, Any]:
+def _evaluate_files(section: Evaluate, identities: Identities) -> dict[str, Any]:
     """Content of the files that the evaluation asks from."""
     sets = [one.path for one in section.classification.values()]
     paths = [*section.choice.parallel, *section.minimal_pairs, *section.code_mixed, *sets]
@@ -283,7 +250,7 @@ def _evaluate_files(section: Evaluate, identities: "_Identities") -> dict[str, A
     return found
 
 
-def _surgery_files(section: Surgery, identities: "_Identities") -> dict[str, Any]:
+def _surgery_files(section: Surgery, identities: Identities) -> dict[str, Any]:
     """Content of the functions of the user's own, donors and dictionaries that surgery uses."""
     found: dict[str, Any] = {}
     auto = section.init == "auto"

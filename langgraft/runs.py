@@ -1,5 +1,6 @@
 """What stages and reports share: a stage's surroundings, the marker of its folder, the machine."""
 
+import json
 import os
 import platform
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from langgraft.corpus.document import Input
 from langgraft.processes import world
 from langgraft.progress import Log
 from langgraft.recipe import ComputeSection, InputText, Model
+from langgraft.store import atomic_write, sha256_file
 
+IDENTITIES = ".identities.json"
 MARKER = "stage.json"
 # What `langgraft launch` wrote for a stage; stays when the stage starts again.
 LAUNCH = "launch"
@@ -48,6 +51,35 @@ def crew(device: str) -> AbstractContextManager[Any]:
     from langgraft.training.parallel import crew as met
 
     return met(device)
+
+
+class Identities:
+    """Hashes of external files, remembered by path, size and time of change so that planning stays fast."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / IDENTITIES
+        self.known: dict[str, list[Any]] = {}
+        if self.path.is_file():
+            try:
+                known = json.loads(self.path.read_text(encoding="utf-8"))
+            except ValueError:
+                known = {}  # only a cache: hash again
+            self.known = known if isinstance(known, dict) else {}
+        self.changed = False
+
+    def __call__(self, path: Path) -> str:
+        facts = path.stat()
+        key = str(path.resolve())
+        remembered = self.known.get(key)
+        if remembered is None or remembered[:2] != [facts.st_size, facts.st_mtime_ns]:
+            remembered = [facts.st_size, facts.st_mtime_ns, sha256_file(path)]
+            self.known[key] = remembered
+            self.changed = True
+        return str(remembered[2])
+
+    def save(self) -> None:
+        if self.changed and self.path.parent.is_dir():
+            atomic_write(self.path, json.dumps(self.known))
 
 
 class LazyBase:

@@ -83,9 +83,7 @@ def test_every_row_is_taken_once(processes: int, each: int, step: int) -> None:
 def test_what_cannot_be_cut_is_refused(pico: Path) -> None:
     with pytest.raises(RecipeError, match="tensor_parallel = 3 does not divide the model's 2 key-value heads; use one"):
         check_model(pico, Layout(3, 1))
-    with pytest.raises(
-        RecipeError, match=r"400 rows cannot be cut into .* = 7 equal parts; set surgery.pad_to"
-    ):
+    with pytest.raises(RecipeError, match=r"400 rows cannot be cut into .* = 7 equal parts; set surgery.pad_to"):
         check_model(pico, Layout(1, 7))
     check_model(pico, Layout(2, 8))
 
