@@ -20,11 +20,11 @@ from typing import Any, Literal
 from langgraft.base import check_causal_lm, check_tokenizer_fits, locate
 from langgraft.errors import GateError, RecipeError
 from langgraft.external import Identities, external
-from langgraft.processes import crew, rank
+from langgraft.processes import rank
 from langgraft.progress import Log, clock
 from langgraft.recipe import Pretrain, Recipe, Section
 from langgraft.recipe_file import non_default
-from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, begun, versions
+from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, begun, crew, versions
 from langgraft.store import (
     TEMPORARY,
     disk_errors,

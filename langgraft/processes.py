@@ -1,8 +1,6 @@
-"""The processes that torchrun started for one run: how many, which one this is, and how they meet. Imports no torch."""
+"""The processes that torchrun started for one run: how many there are, and which one this is."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 
 def world() -> int:
@@ -13,12 +11,3 @@ def world() -> int:
 def rank() -> int:
     """This process's number among them; the first one, 0, does all that is not training."""
     return int(os.environ.get("RANK", "0")) if world() > 1 else 0
-
-
-def crew(device: str) -> AbstractContextManager[Any]:
-    """The other processes, which wait to be called to training; None where there are none."""
-    if world() == 1:
-        return nullcontext()
-    from langgraft.training.parallel import crew as met
-
-    return met(device)

@@ -3,12 +3,14 @@
 import os
 import platform
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from langgraft.base import Base
 from langgraft.corpus.document import Input
+from langgraft.processes import world
 from langgraft.progress import Log
 from langgraft.recipe import ComputeSection, InputText, Model
 
@@ -37,6 +39,15 @@ class Inputs:
 def begun(folder: Path) -> bool:
     """Whether a stage has started in its folder, which may hold no more than the scripts that are to start it."""
     return folder.is_dir() and any(path.name != LAUNCH for path in folder.iterdir())
+
+
+def crew(device: str) -> AbstractContextManager[Any]:
+    """The other processes, which wait to be called to training; None where there are none."""
+    if world() == 1:
+        return nullcontext()
+    from langgraft.training.parallel import crew as met
+
+    return met(device)
 
 
 class LazyBase:

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "langgraft"
 GOLDEN = ROOT / "tests" / "golden" / "defaults.json"
 # Lowest first. A module may import modules below it, and modules beside it in the same row.
 FLOORS = (
-    ("errors", "progress", "store", "text", "methods", "rebuilt"),
+    ("errors", "progress", "store", "text", "methods", "rebuilt", "processes"),
     ("base",),
     ("corpus", "tokenizer", "surgery", "training", "evaluation", "exporting", "serving"),
     ("recipe", "recipe_file", "recipe_compute", "recipe_section"),

@@ -247,7 +247,7 @@ def check_model(folder: Path, layout: Layout) -> None:
         # Uneven cuts of a tied matrix go wrong without a word in transformers 5.23: its two owners part.
         raise RecipeError(
             f"the embedding's {rows:,} rows cannot be cut into tensor_parallel x fsdp = {parts} equal parts; "
-            f"set surgery.pad_to to a multiple of {parts}, or use data_parallel_replicas"
+            f"set surgery.pad_to_multiple_of to a multiple of {parts}, or use data_parallel_replicas"
         )
 
 
