@@ -29,6 +29,12 @@ PAGE = HERE / "docs" / "gguf.md"
 sys.path[:0] = [str(HERE / "tests"), str(HERE / "tests" / "tokenizer"), str(HERE / "tests" / "exporting")]
 QUANTS = ("f16", "q8_0", "q4_k_m")
 SERVED = "q4_k_m"
+NEAREST = (
+    "## Hindi and Thai on SmolLM2, its own pattern repaired",
+    "",
+    "No pre-tokenizer of llama.cpp splits that way. Share of lines with other ids, by kind of text:",
+    "",
+)
 CHARACTERS = 3_000_000
 
 
@@ -221,10 +227,7 @@ def _page(table: list[str], near: list[str], count: int) -> list[str]:
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
         *table,
         "",
-        "## Hindi and Thai on SmolLM2, its own pattern repaired",
-        "",
-        "No pre-tokenizer of llama.cpp splits that way. Share of lines with other ids, by kind of text:",
-        "",
+        *(NEAREST if near else ()),
         *near,
     ]
 

@@ -153,7 +153,9 @@ def _gguf(
     proven = prove_all(model, made, lines, accept_mismatch=accept, threads=threads)
     summary["parity"] += proven["table"]
     known = {gate["name"] for gate in summary["gates"]}
-    summary["gates"] += [gate for gate in (*made["gates"], *proven["gates"]) if gate["name"] not in known]
+    summary["gates"] += [
+        gate for gate in (*made["gates"], *proven["gates"]) if gate["name"] not in known or not gate["passed"]
+    ]
     notes = dict.fromkeys(note for facts in made["files"].values() for note in facts["notes"])
     for text in (*table_lines(proven["table"]), *notes, *(f"warning: {text}" for text in proven["warnings"])):
         inputs.log.say(f"export: {text}")
