@@ -143,7 +143,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str,
         if inner is not None:
             yield from fields(inner, f"{prefix}{name}.")
             continue
-        kind = str(field.annotation).replace("typing.", "").replace("langgraft.recipe.", "")
+        kind = str(field.annotation).replace("typing.", "").replace("langgraft.recipe_compute.", "")
         if isinstance(field.annotation, type):
             kind = field.annotation.__name__
         default = "required" if field.is_required() else field.get_default(call_default_factory=True)
