@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from langgraft.recipe import InputText, Phase, Recipe
+from langgraft.recipe import InputText, LabelledSection, Phase, Recipe
 from langgraft.recipe_file import fields, section_type
 
 PAGE = Path(__file__).with_name("recipe.md")
@@ -32,6 +32,7 @@ NAMES = {
     "bool": "true or false",
     "dict[str, Any]": "table",
     "dict[str, SlurmJob]": "tables",
+    "dict[str, LabelledSection]": "tables",
 }
 
 
@@ -56,6 +57,11 @@ def _sections() -> Iterator[str]:
             )
         if name == "pretrain":
             yield f"\n### [[pretrain.phases]]\n\n{(Phase.__doc__ or '').strip()}\n\n{_table(list(fields(Phase)))}"
+        if name == "evaluate":
+            yield (
+                "\n### [evaluate.classification.NAME]\n\n"
+                f"{(LabelledSection.__doc__ or '').strip()}\n\n{_table(list(fields(LabelledSection)))}"
+            )
 
 
 def _table(rows: list[tuple[str, str, Any, str]]) -> str:

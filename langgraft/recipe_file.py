@@ -1,5 +1,6 @@
 """Recipe files: reading them, `--set`, one sentence for what is wrong, and the fields as a table."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import date, time
@@ -143,7 +144,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str,
         if inner is not None:
             yield from fields(inner, f"{prefix}{name}.")
             continue
-        kind = str(field.annotation).replace("typing.", "").replace("langgraft.recipe.", "")
+        kind = re.sub(r"typing\.|langgraft\.recipe\w*\.", "", str(field.annotation))
         if isinstance(field.annotation, type):
             kind = field.annotation.__name__
         default = "required" if field.is_required() else field.get_default(call_default_factory=True)
