@@ -17,8 +17,8 @@ def plain_head(head: Any) -> bool:
     return type(head) is nn.Linear and type(head.weight) is nn.Parameter
 
 
-def matched(ours: Tensor, theirs: Tensor, head: nn.Linear, teacher: nn.Linear, *, rows: int, chunk: int) -> Tensor:
-    """Sum of KL(teacher || model) in nats over places; states are (places, width) of each model.
+def matched(ours: Tensor, theirs: Tensor, head: Any, teacher: Any, *, rows: int, chunk: int) -> Tensor:
+    """Sum of KL(teacher || model) in nats over places; states are (places, width) of each model, heads plain ones.
 
     `rows` is how many token ids the teacher knows; `chunk` places are computed at a time.
     """
