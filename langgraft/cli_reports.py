@@ -39,11 +39,13 @@ def show(
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """The folders' own names, with their parents' where two are the same."""
-    own = [folder.resolve().name for folder in folders]
-    if len(set(own)) == len(own):
-        return own
-    return [f"{folder.resolve().parent.name}/{name}" for folder, name in zip(folders, own, strict=True)]
+    """The folders' own names, with as many of their parents' as make them different."""
+    paths = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def _open(page: Path) -> None:

@@ -57,8 +57,14 @@ class Subject:
         return folder / "model" if folder and (folder / "model").is_dir() else None
 
     def has(self, need: str) -> bool:
-        """Whether there is a `run`, `model`, `base`, `report`, `recipe`, `surgery`, `metrics` or `language`."""
-        return bool(getattr(self, need))
+        """Whether there is a `run`, `model`, `base`, `report`, `recipe`, `surgery`, `metrics` or `language`.
+
+        What is there and damaged counts as there: the check that reads it says so.
+        """
+        try:
+            return bool(getattr(self, need))
+        except (ValueError, LanggraftError):
+            return True
 
 
 def subject_of(

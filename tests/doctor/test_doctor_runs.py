@@ -56,8 +56,7 @@ def test_text_that_leaked_is_named(sick: Finished) -> None:
     held = gzip.decompress((folder / "test.jsonl.gz").read_bytes()).splitlines(keepends=True)
     train = gzip.decompress((folder / "train.jsonl.gz").read_bytes())
     (folder / "train.jsonl.gz").write_bytes(gzip.compress(train + b"".join(held[:7])))
-    (finding,) = _found(sick.run)
-    assert finding.check == "leak"
+    (finding,) = _found(sick.run, "leak")
     assert finding.figure.startswith("7 training documents")
     (folder / "train.jsonl.gz").write_bytes(b"no gzip")
     (finding,) = _found(sick.run, "leak")
@@ -70,7 +69,7 @@ def test_answers_in_english_are_named(sick: Finished) -> None:
     _change(sick, {"generations": own})
     (finding,) = _found(sick.run, "language")
     assert "does not answer in Cantonese, mostly in English" in finding.problem
-    assert finding.figure == "8 of 8"
+    assert finding.figure == "8 of 8 answers"
     for entry in own[:4]:
         entry["adapted"] = "我哋聽日去邊度食飯呀？佢話唔知喎。"
     _change(sick, {"generations": own})
@@ -99,7 +98,7 @@ def test_rows_that_were_never_trained_are_named(sick: Finished) -> None:
             "no tokens were added",
         ),
         ({"bits_per_byte.target.documents": 4}, "little-data", "too few held-out"),
-        ({"training.tokens": 300}, "little-data", "too little training"),
+        ({"training.tokens": 300}, "little-data", "hardly trained"),
         ({"training.target_bytes": 10**9}, "little-data", "over and over"),
         (
             {"gates": [{"name": "g", "passed": False, "value": "3", "bound": "2", "stage": "surgery"}]},
@@ -135,7 +134,7 @@ def test_a_loss_that_went_wrong_is_named(sick: Finished) -> None:
     _metrics(sick, [{"loss": 5.0, "tokens_per_second": 100 if step < 20 else 30} for step in range(40)])
     assert _found(sick.run, "loss", "slow")[0].check == "slow"
     (sick.stage("pretrain") / "metrics.jsonl").write_text('{"step": 1, "lo', encoding="utf-8")
-    assert "could not be judged" in _found(sick.run)[0].problem
+    assert ["could not be judged" in f.problem for f in _found(sick.run, "loss", "slow")] == [True]
 
 
 def test_training_far_below_the_processor_is_named(sick: Finished, monkeypatch: pytest.MonkeyPatch) -> None:

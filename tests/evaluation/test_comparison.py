@@ -100,8 +100,8 @@ def test_the_command_compares_runs(finished: Finished, tmp_path: Path) -> None:
     (other / "report.json").write_text(json.dumps(changed), encoding="utf-8")
     done = langgraft("show", finished.run, other, "-o", tmp_path / "out", "--json")
     assert done.code == 0, done.err
-    assert "Cantonese: runs/pico is better" in done.err
+    assert "/runs/pico is better; English: no measurable difference" in done.err
     assert (tmp_path / "out" / "comparison.html").is_file()
-    assert json.loads(done.out)["runs"][1] == "runs/pico"
+    assert json.loads(done.out)["runs"][1] == f"{tmp_path.name}/runs/pico"
     one = langgraft("show", finished.run, "--json")
     assert json.loads(one.out)["schema"] == 1
