@@ -82,6 +82,9 @@ replay = "self"                 # the base writes its own source-language text; 
 replay_loss = "{replay_loss}"         # {why_loss}
 replay_ratio = 0.25
 
+# [pretrain.retention]          # with [[corpus.source]]: watch what is kept, and stop where too much is lost
+# every = {watch}                     # steps between measurements
+
 [evaluate]
 documents = {documents}
 
@@ -132,6 +135,7 @@ def write_recipe(
         "new_tokens": new_tokens,
         "why_tokens": f"for {size / 1e6:,.1f} MB of text",
         **budget,
+        "watch": max(budget["tokens"] // budget["batch"] // 10, 1),
         "why_budget": f"the text holds about {text_tokens:,}; {'one GPU' if gpu else laptop}",
         "replay_loss": "text" if shared else "distill",
         "why_loss": "both languages share a script" if shared else "match the base's own predictions on it",

@@ -86,6 +86,7 @@ def _retention(records: Path, section: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "step": row["step"],
+            "attempt": row["attempt"],
             "values": row["values"],
             "generations": row["details"].get("generations", []),
             "kept": row["step"] <= section["result_step"]

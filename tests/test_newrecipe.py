@@ -35,6 +35,18 @@ def test_it_loads_and_keeps_what_was_asked(pico: Path, text: Path, tmp_path: Pat
     assert f"langgraft run {out}" in out.read_text(encoding="utf-8")
 
 
+def test_the_watch_it_proposes_can_be_had(pico: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.toml"
+    write_recipe(str(pico), "yue", [str(text)], [str(text)], out)
+    written = out.read_text(encoding="utf-8")
+    assert "# [pretrain.retention] " in written
+    out.write_text(written.replace("# [pretrain.retention] ", "[pretrain.retention] ").replace("# every =", "every ="))
+    recipe = load_recipe(out)
+    assert recipe.pretrain is not None
+    steps = recipe.pretrain.tokens / recipe.pretrain.batch_tokens
+    assert 1 <= recipe.pretrain.retention.every <= max(steps / 10, 1)
+
+
 def test_without_source_text_the_recipe_says_what_is_missing(pico: Path, text: Path, tmp_path: Path) -> None:
     write_recipe(str(pico), "yue", [str(text)], [], tmp_path / "r.toml")
     assert load_recipe(tmp_path / "r.toml").corpus.source == []

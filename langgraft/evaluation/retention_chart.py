@@ -69,22 +69,36 @@ def _chart(
     for title, series in PANELS:
         lines = []
         for side, key in series:
-            for kept in (True, False):
-                points = [
-                    (row["step"], 100 * row["values"][key])
-                    for row in curve
-                    if bool(row.get("kept")) == kept and isinstance(row["values"].get(key), int | float)
-                ]
-                if points:
-                    # What was turned back from, or thrown away at a stop, is drawn faintly and has no name.
-                    label = words.sentence(names[side]) if side and kept else ""
-                    lines.append(Line(label, KINDS[side] if kept else "raw", tuple(thin(points)), marked=True))
+            kept, thrown = _ways(curve, key)
+            if kept:
+                label = words.sentence(names[side]) if side else ""
+                lines.append(Line(label, KINDS[side], tuple(thin(kept)), marked=True))
+            # What was turned back from, or thrown away at a stop, is drawn faintly and has no name.
+            lines += [Line("", "raw", tuple(thin(points)), marked=True) for points in thrown]
         if lines:
             panels.append(Panel(title, 96, tuple(lines), ticks=3))
     if not panels:
         return None
     text = f"{len(curve)} measurements. {' '.join(said(section))}"
     return curve_chart(name, "What was kept while training went on", text, panels, width=width)
+
+
+def _ways(
+    curve: Sequence[dict[str, Any]], key: str
+) -> tuple[list[tuple[float, float]], list[list[tuple[float, float]]]]:
+    """Points on the way to the model, and those of each way that was left, from where it left."""
+    known = [row for row in curve if isinstance(row["values"].get(key), int | float)]
+    kept = [(row["step"], 100 * row["values"][key]) for row in known if row.get("kept")]
+    thrown = []
+    for attempt in sorted({row.get("attempt") or 0 for row in known}):
+        left = [
+            (row["step"], 100 * row["values"][key])
+            for row in known
+            if not row.get("kept") and (row.get("attempt") or 0) == attempt
+        ]
+        if left:
+            thrown.append([*[point for point in kept if point[0] < left[0][0]][-1:], *left])
+    return kept, thrown
 
 
 def _samples(report: dict[str, Any], curve: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

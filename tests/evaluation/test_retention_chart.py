@@ -35,8 +35,8 @@ def test_curves_have_what_counts_and_faintly_what_was_thrown_away(example: dict[
     section = retention_section(example)
     assert section is not None
     (_, wide), (_, narrow) = section["charts"]
-    assert wide.count("<polyline") == narrow.count("<polyline") == 12  # six series, two parts each
-    assert len(re.findall(r'<polyline [^>]*class="raw"', wide)) == 6
+    assert wide.count("<polyline") == narrow.count("<polyline") == 18  # six series, and two ways of each that were left
+    assert len(re.findall(r'<polyline [^>]*class="raw"', wide)) == 12
     assert "Change of held-out bits per byte, %" in wide
     assert [step for step, _ in section["samples"][0]["texts"]] == ["step 0", "step 200", "step 300"]
 
