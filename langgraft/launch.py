@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ LAUNCHERS: dict[str, str] = {
 # Stages in which many processes work on one thing, and those in which one process gains by a GPU.
 TRAINING = frozenset({"pretrain"})
 ON_DEVICE = frozenset({"surgery", "evaluate", *TRAINING})
-PARALLEL = "langgraft.training.parallel"  # training by several processes, where this installation has it
 WRAP = " \\\n  "  # between the lines of one command
 
 
@@ -105,10 +103,6 @@ def launch(recipe: Path, runs: Path, *, on: str, overrides: Sequence[str] = (), 
     """
     launcher = resolve(LAUNCHERS, on, what="launcher")
     work = work_of(recipe, runs, overrides)
-    if not dry_run and work.compute.nodes * work.compute.processes_per_node > 1 and find_spec(PARALLEL) is None:
-        raise RecipeError(
-            "compute.nodes, compute.processes_per_node: this version of langgraft trains in one process; set both to 1"
-        )
     found: Launched = launcher(work, dry_run=dry_run)
     return found
 

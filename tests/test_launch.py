@@ -135,9 +135,8 @@ def test_stages_ask_for_what_they_can_use() -> None:
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(
-    recipe: Path, tmp_path: Path, override: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, override: str, sentence: str
 ) -> None:
-    monkeypatch.setattr("langgraft.launch.PARALLEL", "langgraft.training.loop")  # that it is there
     done = langgraft("launch", recipe, "--on", "slurm", "--set", override, "--runs", tmp_path / "runs")
     assert done.code == 2
     assert sentence in done.sentence()
@@ -155,7 +154,6 @@ def test_an_unknown_launcher_and_a_machine_without_sbatch(
 ) -> None:
     done = langgraft("launch", recipe, "--on", "slrm", "--runs", tmp_path / "runs")
     assert "launcher `slrm` is unknown; did you mean `slurm`?" in done.sentence()
-    monkeypatch.setattr("langgraft.launch.PARALLEL", "langgraft.training.loop")  # that it is there
     monkeypatch.setenv("PATH", "/nowhere")
     done = langgraft("launch", recipe, "--on", "slurm", "--runs", tmp_path / "runs")
     assert (done.code, "sbatch is not on this machine" in done.sentence()) == (2, True)
@@ -192,18 +190,7 @@ def test_torchrun_stops_behind_a_stage_that_fails(finished: Finished, tmp_path: 
     assert not list(copy.run.glob("pretrain-*/stage.json"))
 
 
-def test_several_processes_need_the_training_for_them(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("langgraft.launch.PARALLEL", "langgraft.training.missing")
-    done = langgraft("launch", recipe, "--on", "slurm", "--runs", tmp_path / "runs")
-    assert "this version of langgraft trains in one process; set both to 1" in done.sentence()
-
-
-def test_torchrun_on_several_nodes_is_started_by_hand(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("langgraft.launch.PARALLEL", "langgraft.training.loop")  # that it is there
+def test_torchrun_on_several_nodes_is_started_by_hand(recipe: Path, tmp_path: Path) -> None:
     refused = langgraft("launch", recipe, "--on", "torchrun", "--runs", tmp_path / "runs")
     assert "compute.nodes is 2, and torchrun starts processes on this machine alone" in refused.sentence()
     launched = launch(recipe, tmp_path / "runs", on="torchrun", dry_run=True)
