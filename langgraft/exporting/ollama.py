@@ -166,8 +166,8 @@ def recognise(template: str | None, special: dict[str, str]) -> tuple[str, Forma
     """
     if template is None:
         return None
-    for name, form in FORMATS.items():
-        form = _with_default(form, template, special) if form.default is not None else form
+    for name, known in FORMATS.items():
+        form = _with_default(known, template, special) if known.default is not None else known
         if form is None:
             continue
         try:

@@ -209,13 +209,14 @@ def _card(source: Source, to: str, license_: str) -> str:
         card = ModelCard(text)
     except (ValueError, YAMLError) as error:
         raise ModelError(f"{path}: its front matter is no valid metadata ({error}); correct it") from error
-    card.data.license = license_
-    if license_ == "other" and not getattr(card.data, "license_name", None):
-        card.data.license_name = "see-card"
-    if source.language and not card.data.language:
-        card.data.language = list(source.language)
-    if _REPOSITORY.fullmatch(source.base) and not Path(source.base).exists() and not card.data.base_model:
-        card.data.base_model = source.base
+    facts: Any = card.data
+    facts.license = license_
+    if license_ == "other" and not getattr(facts, "license_name", None):
+        facts.license_name = "see-card"
+    if source.language and not facts.language:
+        facts.language = list(source.language)
+    if _REPOSITORY.fullmatch(source.base) and not Path(source.base).exists() and not facts.base_model:
+        facts.base_model = source.base
     return str(card)
 
 

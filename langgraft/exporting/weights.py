@@ -77,7 +77,7 @@ class Weights:
         wanted = (stop - start) * cells * width
         file.seek(place.start + start * cells * width)
         data = np.empty(wanted, dtype=np.uint8)
-        view, done = memoryview(data), 0
+        view, done = data.data, 0
         while done < wanted and (count := file.readinto(view[done:])):
             done += count
         if done < wanted:
