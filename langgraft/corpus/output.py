@@ -4,7 +4,6 @@ import array
 import contextlib
 import gzip
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ import numpy as np
 
 from langgraft.corpus.dedup import Duplicates
 from langgraft.corpus.document import KEPT_EXAMPLES
-from langgraft.corpus.shards import Shards, line_of
+from langgraft.corpus.lines import line_of, parse
+from langgraft.corpus.shards import Shards
 from langgraft.corpus.split import SPLITS
 from langgraft.text import utf8_bytes
 
@@ -107,16 +107,16 @@ def keep(
         for shard in shards.folders:
             with (shard / "dropped.jsonl").open("rb") as lines:
                 for line in lines:
-                    drops.add(json.loads(line))
+                    drops.add(parse(line))
             with (shard / "kept.jsonl").open("rb") as lines:
                 for line in lines:
                     if not kept[number]:
-                        drops.add(_repeated(json.loads(line), every, found, number, before))
+                        drops.add(_repeated(parse(line), every, found, number, before))
                     elif limit is None or len(offsets) < limit:
                         numbers.append(number - before)
                         offsets.append(spool.tell())
                         size = int(sizes[number])
-                        spool.write(line_of({**json.loads(line), "duplicates": size}) if size else line)
+                        spool.write(line_of({**parse(line), "duplicates": size}) if size else line)
                     number += 1
     return Places(folder / "spool", offsets, shards.keys[np.array(numbers, dtype=np.int64)]), drops
 
@@ -144,7 +144,7 @@ def write_splits(folder: Path, places: Places, parts: Mapping[str, np.ndarray[An
                 for i in parts[name].tolist():
                     file.seek(places.offsets[i])
                     line = file.readline()
-                    row = json.loads(line.decode())
+                    row = parse(line)
                     out.write(line)
                     text = row["text"]
                     facts = table.setdefault((row["source"], row["license"]), [0, 0, 0])

@@ -19,6 +19,7 @@ from langgraft.corpus.document import Document, Input, Report
 from langgraft.corpus.filters import Thresholds
 from langgraft.corpus.langid import identify
 from langgraft.corpus.langid_model import LanguageModel
+from langgraft.corpus.lines import parse
 from langgraft.corpus.mixed import MODES
 from langgraft.corpus.normalise import normalise
 from langgraft.corpus.output import Places, keep, write_splits
@@ -203,8 +204,7 @@ def read_split(folder: Path, side: str, name: str) -> Iterator[Document]:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rb") as file:
-        for line in io.BufferedReader(file, 1 << 18):
-            yield json.loads(line.decode())
+        yield from map(parse, io.BufferedReader(file, 1 << 18))
 
 
 def _side(
@@ -390,7 +390,7 @@ def _check_language(code: str, counts: Counter[str], folder: Path) -> None:
         return
     looks_like: Counter[str] = Counter()
     with gzip.open(folder / "dropped.jsonl.gz", "rt", encoding="utf-8") as dropped:
-        rows = map(json.loads, dropped)
+        rows = map(parse, dropped)
         foreign = (row for row in rows if row["reason"] in _LANGUAGE_REASONS and "part" not in row)
         for row in itertools.islice(foreign, _GUESSES):
             looks_like[identify(row["text"]).language] += 1
@@ -417,7 +417,7 @@ class _HeldOut(Sequence[str]):
         if i < len(self._protected):
             return self._protected.document(i).text
         self._file.seek(self._places.offsets[self._numbers[i - len(self._protected)]])
-        return json.loads(self._file.readline())["text"]
+        return parse(self._file.readline())["text"]
 
 
 def _gate(

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import regex
 
 from langgraft.corpus.document import Record
+from langgraft.corpus.lines import parse
 from langgraft.corpus.streams import COMPRESSIONS, File
 from langgraft.errors import CorpusError, DamagedError
 from langgraft.text import language, script_shares
@@ -64,7 +65,7 @@ def jsonl(file: File, *, text_key: str = "text") -> Iterator[Record]:
             continue
         where = f"{file.path}:{number}"
         try:
-            row = json.loads(line)
+            row = parse(line)
         except (json.JSONDecodeError, RecursionError) as error:
             why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep"
             file.bad("not_json", where, f"{where}: not JSON: {why}")

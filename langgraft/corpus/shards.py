@@ -24,6 +24,7 @@ import numpy as np
 
 from langgraft.corpus.clean import Cleaner, Dropped, Settings
 from langgraft.corpus.document import Document
+from langgraft.corpus.lines import line_of, parse
 from langgraft.corpus.near import MIN_CHARACTERS, folded, key_of, signatures
 from langgraft.corpus.part import Part
 from langgraft.errors import WorkerError
@@ -32,14 +33,6 @@ from langgraft.store import read_json, staged_folder
 DOCUMENTS, CHARACTERS = 4096, 2_000_000  # a shard ends after so many documents or characters
 _KEY = np.dtype("S20")
 _cleaner: Cleaner | None = None  # of this worker process
-
-
-_as_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
-
-
-def line_of(row: dict[str, Any]) -> bytes:
-    """A row as one line of JSON; lone surrogates, which UTF-8 cannot hold, become question marks."""
-    return _as_json(row).encode("utf-8", "replace") + b"\n"
 
 
 def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -257,7 +250,7 @@ class Shards:
                 self._file[1].close()
             self._file = (shard, (self.folders[shard] / "kept.jsonl").open("rb"))
         self._file[1].seek(int(self._offsets[number]))
-        return Document(**json.loads(self._file[1].readline().decode()))
+        return Document(**parse(self._file[1].readline()))
 
     def __add__(self, other: "Shards") -> "Shards":
         return Shards([*self.folders, *other.folders])
