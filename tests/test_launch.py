@@ -42,7 +42,8 @@ extra = []
 def recipe(pico: Path, tmp_path: Path) -> Path:
     """A pico recipe for a cluster."""
     path = pico_recipe(tmp_path / "recipe", pico)
-    path.write_text(path.read_text(encoding="utf-8") + CLUSTER, encoding="utf-8")
+    text = path.read_text(encoding="utf-8").replace("batch_tokens = 128", "batch_tokens = 512")  # a row each process
+    path.write_text(text + CLUSTER, encoding="utf-8")
     return path
 
 
@@ -99,13 +100,13 @@ def test_overrides_are_in_the_scripts(recipe: Path, tmp_path: Path) -> None:
 
 def test_scripts_stay_when_a_stage_starts_again(finished: Finished, tmp_path: Path) -> None:
     copy = finished.copy(tmp_path / "runs")
-    stage = copy.stage("evaluate")
+    stage = copy.stage("export")
     (stage / "stage.json").unlink()
     (stage / "half-done").mkdir()
     (stage / "log").write_text("")
     launch(copy.recipe, copy.runs, on="slurm", dry_run=True)
-    assert copy.again("--only", "evaluate").code == 0
-    assert (stage / "launch" / "evaluate.sbatch").is_file()
+    assert copy.again("--only", "export").code == 0
+    assert (stage / "launch" / "export.sbatch").is_file()
     assert not (stage / "half-done").exists()
     assert not (stage / "log").exists()
 
@@ -145,6 +146,7 @@ def test_what_cannot_work_is_said_before_anything_is_written(
 
 def test_devices_that_this_machine_lacks_are_no_mistake(recipe: Path, tmp_path: Path) -> None:
     overrides = ["compute.device=cuda", "pretrain.mode=lora", "pretrain.lora.quantize=nf4"]
+    overrides += ["compute.nodes=1", "compute.processes_per_node=1"]
     work = work_of(recipe, tmp_path / "runs", overrides)
     assert [job.stage for job in work.jobs] == list(NAMES)
 

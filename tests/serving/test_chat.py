@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import signal
 import sys
 import time
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_the_command_in_a_terminal(either: Path) -> None:
     command = [sys.executable, "-m", "langgraft.cli", "chat", str(either), "--temperature", "0", "--max-tokens", "8"]
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who runs the tests in the background ignores it
         os.environ.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TERM="xterm")
         os.execv(sys.executable, command)
     seen = b""
