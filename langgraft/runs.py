@@ -38,7 +38,7 @@ class Inputs:
 
 def begun(folder: Path) -> bool:
     """Whether a stage has started in its folder, which may hold no more than the scripts that are to start it."""
-    return folder.is_dir() and any(path.name != LAUNCH for path in folder.iterdir())
+    return folder.is_dir() and [path.name for path in folder.iterdir()] != [LAUNCH]
 
 
 def crew(device: str) -> AbstractContextManager[Any]:

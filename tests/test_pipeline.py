@@ -12,7 +12,7 @@ import pytest
 from command import ROOT, Finished, langgraft, leftovers, process
 from pico import pico_recipe
 
-from langgraft import pipeline
+from langgraft import external, pipeline
 from langgraft.pipeline import NAMES, plan, run
 from langgraft.recipe import ComputeSection, Recipe
 from langgraft.recipe_file import load_recipe
@@ -174,7 +174,7 @@ def test_a_changed_corpus_file_is_named(finished: Finished) -> None:
 
 
 def test_changed_weights_of_the_base_are_named(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "identity", lambda _base, _hash: {"files": {"model.safetensors": "other"}})
+    monkeypatch.setattr(external, "identity", lambda _base, _hash: {"files": {"model.safetensors": "other"}})
     found = states(finished)
     assert found["corpus"] == ("done", "")
     assert found["tokenizer"] == ("run", "model.base has other content")

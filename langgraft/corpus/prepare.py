@@ -39,7 +39,7 @@ _LANGUAGE_REASONS = frozenset(("script", "language", "written_chinese", "cantone
 _GUESSES = 2000  # documents dropped for their language whose language is guessed, for the error message
 _IN_ONE_PROCESS = 4_000_000  # bytes of files that are cleaned before other processes have started
 # Raise it when the same documents give other shards, so that a run begun by an older version starts again.
-_SHARDS = 2
+_SHARDS = 3
 
 
 @dataclass(frozen=True)
