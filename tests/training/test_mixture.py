@@ -73,9 +73,11 @@ def test_rows_are_a_function_of_the_position(tmp_path: Path, sources: dict[str, 
     assert forwards == [again.row(i).ids.tolist() for i in reversed(range(40))][::-1]
 
 
-def test_bytes_per_token_are_those_of_the_mixture(tmp_path: Path, sources: dict[str, Path]) -> None:
+def test_bytes_per_place_are_those_of_the_mixture(tmp_path: Path, sources: dict[str, Path]) -> None:
     write_mixture(tmp_path, sources, budget=800, shares={"small": 1, "large": 3})
-    assert Mixture(tmp_path, length=LENGTH, seed=0).bytes_per_token == pytest.approx(0.25 * 5 + 0.75 * 6)
+    small, large = (Packed(folder, length=LENGTH, seed=0).bytes_per_place for folder in sources.values())
+    assert small != large
+    assert Mixture(tmp_path, length=LENGTH, seed=0).bytes_per_place == pytest.approx(0.25 * small + 0.75 * large)
 
 
 def test_open_rows_tells_a_mixture_from_a_packed_folder(tmp_path: Path, sources: dict[str, Path]) -> None:

@@ -28,7 +28,8 @@ def packed(docs: list[list[int]], length: int, seed: int = 0) -> Packed:
         folder = Path(name)
         np.save(folder / "tokens.npy", np.concatenate([np.asarray(d, dtype=np.uint32) for d in docs]))
         np.save(folder / "offsets.npy", np.cumsum([0, *map(len, docs)]).astype(np.int64))
-        write_json(folder / "packed.json", {"separator": SEPARATOR, "bytes": 1, "tokens": 1})
+        counts = {"separator": SEPARATOR, "bytes": 1, "tokens": 1, "documents": len(docs)}
+        write_json(folder / "packed.json", counts)
         return Packed(folder, length=length, seed=seed)
 
 
@@ -130,7 +131,7 @@ def test_pack_counts_and_is_read_back(pico: Path, tmp_path: Path) -> None:
     rows = Packed(tmp_path / "p", length=16, seed=0)
     assert rows.separator == 7
     assert rows.places == counts["tokens"] + counts["documents"]
-    assert rows.bytes_per_token == counts["bytes"] / counts["tokens"]
+    assert rows.bytes_per_place == counts["bytes"] / rows.places
     again = pack(load(pico), CANTONESE, tmp_path / "q", separator=7)
     assert again == counts
     assert (tmp_path / "p/tokens.npy").read_bytes() == (tmp_path / "q/tokens.npy").read_bytes()
