@@ -383,7 +383,7 @@ def test_steps_of_phases() -> None:
 
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=5).map(lambda xs: [x / sum(xs) for x in xs]),
-    st.integers(100, 3000),
+    st.integers(400, 3000),
 )
 def test_phases_cover_every_step_once(shares: list[float], steps: int) -> None:
     found = spans([Phase("full", share) for share in shares], steps)
