@@ -48,10 +48,9 @@ def recipe(pico: Path, tmp_path: Path) -> Path:
 
 
 def plain(text: str, folder: Path) -> str:
-    """A script as it is on any machine."""
-    text = (
-        text.replace(str(folder), "/work").replace(str(Path.cwd()), "/work/project").replace(sys.executable, "python")
-    )
+    """A script as it is on any machine; the interpreter first, since it may lie in one of the folders."""
+    text = text.replace(sys.executable, "python")
+    text = text.replace(str(folder), "/work").replace(str(Path.cwd()), "/work/project")
     return re.sub(r"-[0-9a-f]{8}/", "-0123abcd/", text)
 
 
