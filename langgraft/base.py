@@ -20,10 +20,11 @@ from langgraft.rebuilt import LLAMA3_PATTERN as LLAMA3_PATTERN
 from langgraft.rebuilt import PRE_TOKENIZERS as PRE_TOKENIZERS
 from langgraft.rebuilt import QWEN2_PATTERN as QWEN2_PATTERN
 from langgraft.rebuilt import rebuild
-from langgraft.store import read_json, sha256_file, staged_folder
+from langgraft.store import fingerprint, read_json, sha256_file, staged_folder
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
 TOKENIZER_FILES = ("*.json", "*.model", "*.jinja", "*.txt")
+ADAPTER = "adapter_config.json"  # the file that marks an adapter's folder
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,24 @@ def identity(base: Base, hash_file: Callable[[Path], str] = sha256_file) -> dict
         )
         return {"files": {file.name: hash_file(file) for file in files}}
     return {"hub": base.name, "commit": _hub_commit(base.name, base.revision)}
+
+
+def adapter_folder(name: str) -> Path | None:
+    """The folder, where a name means one with LoRA and new rows for some base; None for all other models."""
+    folder = Path(name).expanduser()
+    return folder if (folder / ADAPTER).is_file() else None
+
+
+def content_of(name: str) -> str:
+    """What tells a model, or an adapter, from any other: a hash of its files, or of hub id and commit.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    adapter = adapter_folder(name)
+    if adapter is None:
+        return fingerprint(identity(locate(name)))
+    return fingerprint({path.name: sha256_file(path) for path in sorted(adapter.iterdir()) if path.is_file()})
 
 
 def _hub_commit(name: str, revision: str | None) -> str:

@@ -137,13 +137,12 @@ def infer(
     as_json: Json = False,
 ) -> None:
     """Answer every row of JSON or JSONL files; rows that fail keep the reason. Exit 1 if any did."""
-    from langgraft.base import identity, locate
+    from langgraft.base import content_of
     from langgraft.progress import Log
     from langgraft.serving.infer import Task, input_files
     from langgraft.serving.infer import infer as run
     from langgraft.serving.models import open_model
     from langgraft.serving.sampling import Sampling
-    from langgraft.store import fingerprint
 
     sampling = Sampling(
         max_tokens, temperature, top_p, top_k, min_p, repetition_penalty, seed=seed, stop=tuple(stop or ())
@@ -151,7 +150,7 @@ def infer(
     input_files(inputs)  # before the model is loaded
     with closing(open_model(model, context=context, threads=threads, device=device)) as opened:
         task = Task(field, system, not plain)
-        summary = run(opened, inputs, out, sampling, task=task, identity=fingerprint(identity(locate(model))))
+        summary = run(opened, inputs, out, sampling, task=task, identity=content_of(model))
     log = Log()
     for reason, count in summary["reasons"].items():
         log.say(f"{count:,} rows failed: {reason}")

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from langgraft.base import identity, locate, materialise
+from langgraft.base import adapter_folder, content_of, locate, materialise
 from langgraft.errors import InputError
 from langgraft.evaluation.likelihood import Scorer
-from langgraft.store import fingerprint, sha256_file
 
 Kind = Literal["folder", "adapter", "gguf", "endpoint"]
 
@@ -36,7 +35,7 @@ def kind_of(model: str) -> Kind:
     """
     if model.startswith(("http://", "https://")):
         return "endpoint"
-    if (Path(model).expanduser() / "adapter_config.json").is_file():
+    if adapter_folder(model) is not None:
         return "adapter"
     # A package's GGUF is a base to teach: it is dequantised, as the stages do. A file is measured as it will run.
     return "gguf" if locate(model).kind == "gguf" and not model.startswith("package:") else "folder"
@@ -70,12 +69,7 @@ def _short(model: str) -> str:
 
 def identity_of(one: Measured) -> str:
     """What tells this model from any other: a hash of its files, or its address."""
-    if one.kind == "endpoint":
-        return one.model
-    if one.kind == "adapter":
-        files = sorted(path for path in Path(one.model).expanduser().iterdir() if path.is_file())
-        return fingerprint({path.name: sha256_file(path) for path in files})
-    return fingerprint(identity(locate(one.model)))
+    return one.model if one.kind == "endpoint" else content_of(one.model)
 
 
 @contextlib.contextmanager

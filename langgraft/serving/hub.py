@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langgraft.base import separator_id
+from langgraft.base import adapter_folder, separator_id
 from langgraft.errors import ModelError
 from langgraft.exporting.template import template_of
 from langgraft.serving.model import shared
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 LONGEST_DEFAULT = 4096  # tokens of context where nobody asked for more: memory grows with it
-ADAPTER = "adapter_config.json"  # marks a folder with LoRA and new rows, and a base to put them on
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 
 
@@ -135,7 +134,7 @@ def _load(folder: Path, device: "torch.device") -> Any:
 
     from langgraft.training.device import choose_dtype
 
-    if (folder / ADAPTER).is_file():
+    if adapter_folder(str(folder)) is not None:
         from langgraft.training.adapter import load_adapter
 
         return load_adapter(folder, merge=True, device=str(device)).to(choose_dtype("auto", device)).eval()

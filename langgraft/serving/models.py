@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from langgraft.base import locate, materialise
+from langgraft.base import adapter_folder, locate, materialise
 from langgraft.errors import InputError
-from langgraft.serving.hub import ADAPTER, HubModel
+from langgraft.serving.hub import HubModel
 from langgraft.serving.model import LanguageModel, cores
 
 
@@ -24,8 +24,9 @@ def open_model(name: str, *, context: int = 0, slots: int = 1, threads: int = 0,
     """
     if context < 0 or slots < 1:
         raise InputError("context must not be negative, and there must be at least one slot")
-    if (Path(name).expanduser() / ADAPTER).is_file():
-        return HubModel(Path(name).expanduser(), context=context, slots=slots, threads=cores(threads), device=device)
+    adapter = adapter_folder(name)
+    if adapter is not None:
+        return HubModel(adapter, context=context, slots=slots, threads=cores(threads), device=device)
     base = locate(name)
     if base.kind == "gguf":
         from langgraft.serving.gguf import GgufModel

@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from langgraft.base import locate, materialise
+from langgraft.base import ADAPTER, locate, materialise
 from langgraft.errors import InputError, ModelError
 from langgraft.store import read_json, staged_folder, write_json
 from langgraft.training.device import DTYPES, choose_device, load_model
 from langgraft.training.trainable import row_parameters
 
-CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "langgraft_adapter.json"
+CONFIG, WEIGHTS, FACTS = ADAPTER, "adapter_model.safetensors", "langgraft_adapter.json"
 DTYPES_OF_FILES = {**DTYPES, "float16": torch.float16}
 SIDE_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "special_tokens_map.json"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from command import langgraft
 from pico import CANTONESE, pico_model
 from quick import ONE_THREAD, QUICK
 from safetensors.torch import load_file, save_file
@@ -123,6 +124,14 @@ def test_it_answers_without_being_merged_first(kind: str, made: dict[str, Made])
     assert (served.special, served.template) == (merged.special, merged.template)
     there = slice(0, len(load(one.start).get_vocab()))  # padding rows are -inf
     assert abs(served.logits(ids)[there] - merged.logits(ids)[there]).max() < 1e-4
+
+
+def test_rows_of_a_file_are_answered_by_it(made: dict[str, Made], tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "The quick brown"}\n', encoding="utf-8")
+    done = langgraft("infer", made["tied-lora"].adapter, rows, "--plain", "--max-tokens", "2", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert '"output"' in (tmp_path / "out" / "rows.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("biased")])
