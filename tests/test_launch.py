@@ -50,7 +50,7 @@ def recipe(pico: Path, tmp_path: Path) -> Path:
 def plain(text: str, folder: Path) -> str:
     """A script as it is on any machine; the interpreter first, since it may lie in one of the folders."""
     text = text.replace(sys.executable, "python")
-    text = text.replace(str(folder), "/work").replace(str(Path.cwd()), "/work/project")
+    text = text.replace(str(folder), "/cluster").replace(str(Path.cwd()), "/cluster/project")
     return re.sub(r"-[0-9a-f]{8}/", "-0123abcd/", text)
 
 
