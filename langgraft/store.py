@@ -104,6 +104,26 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
+def staged_file(target: Path) -> Iterator[Path]:
+    """Yield a name beside `target`; its file becomes `target` if the block ends well, and vanishes otherwise.
+
+    Raises:
+        DiskFullError: no space is left; `target` is untouched.
+    """
+    temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}")
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            fsync_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the block ends well, and vanishes when it does not.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.errors import ModelError
-from langgraft.store import TEMPORARY, disk_errors, fsync_folder
+from langgraft.store import staged_file
 
 # our name -> (GGMLQuantizationType, LlamaFileType)
 TYPES: dict[str, tuple[str, str]] = {
@@ -60,18 +60,10 @@ def quantise(source: Path, path: Path, quant: str, *, threads: int = 0) -> dict[
     params = module.llama_model_quantize_default_params()
     params.ftype = int(gguf.LlamaFileType[K_QUANTS[quant]])
     params.nthread = threads or (os.cpu_count() or 1)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    with disk_errors(path):
-        try:
-            code = module.llama_model_quantize(os.fsencode(source), os.fsencode(temporary), params)
-            if code != 0:
-                raise ModelError(f"llama.cpp could not make {quant} of {source}: {last_words()}")
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            fsync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with staged_file(path) as temporary:
+        code = module.llama_model_quantize(os.fsencode(source), os.fsencode(temporary), params)
+        if code != 0:
+            raise ModelError(f"llama.cpp could not make {quant} of {source}: {last_words()}")
     found = {
         str(tensor.name): (tensor.tensor_type.name.lower(), int(tensor.shape[0]))
         for tensor in gguf.GGUFReader(path).tensors

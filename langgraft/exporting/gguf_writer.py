@@ -1,8 +1,6 @@
 """Hub folder -> GGUF file, tensor by tensor: never more than one tensor of the model in memory."""
 
-import contextlib
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +21,7 @@ from langgraft.exporting.gguf_quants import TYPES
 from langgraft.exporting.gguf_settings import add_settings, add_vocabulary, rope_factors
 from langgraft.exporting.gguf_vocab import Vocabulary, read_vocabulary
 from langgraft.exporting.weights import Weights, open_weights, same_tensor
-from langgraft.store import TEMPORARY, disk_errors, fsync_folder
+from langgraft.store import staged_file
 
 if TYPE_CHECKING:
     import gguf
@@ -78,7 +76,7 @@ def write_gguf(
     weights = open_weights(model)
     tokens = len(vocabulary.tokens)
     rows = _check_rows(weights, family, tokens)
-    with _staged(path) as temporary, weights.reader() as read:
+    with staged_file(path) as temporary, weights.reader() as read:
         _check_head(weights, read, config, family)
         writer = gguf.GGUFWriter(temporary, family.arch)
         title = vocabulary.name_for(name or model.name)
@@ -116,7 +114,7 @@ def write_vocabulary(folder: Path, path: Path, *, pre: str | None = None) -> Voc
     import gguf
 
     vocabulary = read_vocabulary(Path(folder), pre=pre)
-    with _staged(Path(path)) as temporary:
+    with staged_file(Path(path)) as temporary:
         writer = gguf.GGUFWriter(temporary, "llama")
         try:
             writer.add_vocab_size(len(vocabulary.tokens))
@@ -125,22 +123,6 @@ def write_vocabulary(folder: Path, path: Path, *, pre: str | None = None) -> Voc
         finally:
             writer.close()
     return vocabulary
-
-
-@contextlib.contextmanager
-def _staged(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path`; its file becomes `path` if the block ends well, and vanishes otherwise."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            fsync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def embedding_name(weights: Weights, family: Family) -> str:
