@@ -18,7 +18,7 @@ from langgraft.methods import resolve, suggest
 from langgraft.pipeline import NAMES, check, plan
 from langgraft.recipe import ComputeSection, Recipe
 from langgraft.recipe_file import load_recipe
-from langgraft.runs import LAUNCH, MARKER
+from langgraft.runs import LAUNCH, MARKER, TRAINING
 from langgraft.store import atomic_write
 
 LAUNCHERS: dict[str, str] = {
@@ -26,7 +26,6 @@ LAUNCHERS: dict[str, str] = {
     "torchrun": "langgraft.launch:torchrun",
 }
 # Stages in which many processes work on one thing, and those in which one process gains by a GPU.
-TRAINING = frozenset({"pretrain"})
 ON_DEVICE = frozenset({"surgery", "evaluate", *TRAINING})
 WRAP = " \\\n  "  # between the lines of one command
 
@@ -130,7 +129,7 @@ def work_of(recipe: Path, runs: Path, overrides: Sequence[str] = ()) -> Work:
         atomic_write(copy, text)
         changed = [word for override in overrides for word in ("--set", override)]
         run = ("run", str(copy), "--only", item.stage.name, "--runs", str(Path(runs).absolute()), *changed)
-        needs = tuple(need for need in item.stage.needs if need in names)
+        needs = tuple(need for need in item.needs if need in names)
         jobs.append(Job(item.stage.name, folder, run, needs, item.stage.resumable))
     return Work(read.name, Path.cwd(), tuple(jobs), read.compute)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from langgraft.errors import InputError, RecipeError
 from langgraft.launch import (
     ON_DEVICE,
-    TRAINING,
     WRAP,
     Job,
     Launched,
@@ -20,6 +19,7 @@ from langgraft.launch import (
     write_script,
 )
 from langgraft.recipe_compute import ComputeSection, SlurmJob
+from langgraft.runs import TRAINING
 from langgraft.store import read_json, write_json
 
 JOB = "slurm.json"  # beside a script that was submitted: the job's number

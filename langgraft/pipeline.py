@@ -11,7 +11,7 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from langgraft.processes import rank
 from langgraft.progress import Log, clock
 from langgraft.recipe import Pretrain, Recipe, Section
 from langgraft.recipe_file import non_default
-from langgraft.runs import LAUNCH, MARKER, Inputs, LazyBase, begun, crew, versions
+from langgraft.runs import LAUNCH, MARKER, TRAINING, Inputs, LazyBase, begun, crew, versions
 from langgraft.store import (
     TEMPORARY,
     disk_errors,
@@ -39,8 +39,9 @@ from langgraft.text import language
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the story. `needs` are earlier stages, `reads` fields of `[model]`; `resumable` keeps a
-    half-done folder; `version` rises when the same inputs would give another result."""
+    """One step of the story. `needs` are earlier stages (`a|b`: the first of them that the recipe has), `reads` fields
+    of `[model]`; `resumable` keeps a half-done folder; `version` rises when the same inputs would give another
+    result."""
 
     name: str
     needs: tuple[str, ...]
@@ -48,6 +49,9 @@ class Stage:
     version: int = 1
     resumable: bool = False
 
+
+# The last stage of the recipe that trains the model.
+TRAINED = "|".join(TRAINING)
 
 STAGES: tuple[Stage, ...] = (
     Stage("corpus", (), ("language", "source_language"), version=3, resumable=True),
@@ -62,12 +66,12 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "evaluate",
-        ("corpus", "surgery", "pretrain"),
+        ("corpus", "surgery", TRAINED),
         ("base", "revision", "language", "source_language"),
         resumable=True,
         version=2,
     ),
-    Stage("export", ("pretrain",), ("base", "revision", "language", "source_language"), version=3),
+    Stage("export", (TRAINED,), ("base", "revision", "language", "source_language"), version=3),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -81,6 +85,7 @@ class Planned:
     folder: Path
     record: dict[str, Any]
     state: Literal["done", "run", "resume"]
+    needs: tuple[str, ...]
     reason: str = ""
     estimate: str = ""
 
@@ -110,9 +115,7 @@ def plan(recipe: Recipe, runs: Path) -> list[Planned]:
         section: Section | None = getattr(recipe, stage.name)
         if section is None:
             continue
-        missing = [need for need in stage.needs if need not in hashes]
-        if missing:
-            raise RecipeError(f"section [{stage.name}] needs [{missing[0]}]; add that section to the recipe")
+        needs = tuple(_present(stage, need, hashes) for need in stage.needs)
         record = {
             "stage": stage.name,
             "version": stage.version,
@@ -121,16 +124,25 @@ def plan(recipe: Recipe, runs: Path) -> list[Planned]:
                 **{f"{stage.name}.{key}": value for key, value in non_default(section).items()},
             },
             "inputs": external(stage.name, stage.reads, recipe, base, identities),
-            "needs": {need: hashes[need] for need in stage.needs},
+            "needs": {need: hashes[need] for need in needs},
         }
         hashes[stage.name] = fingerprint(record)
         folder = root / f"{stage.name}-{hashes[stage.name][:8]}"
-        stale = [p.stage.name for p in planned if p.stage.name in stage.needs and p.state != "done"]
+        stale = [p.stage.name for p in planned if p.stage.name in needs and p.state != "done"]
         state, reason = _state(stage, folder, record, root, stale)
         estimate = "" if state == "done" else _estimate(section, _newest(root, stage.name))
-        planned.append(Planned(stage, section, folder, record, state, reason, estimate))
+        planned.append(Planned(stage, section, folder, record, state, needs, reason, estimate))
     identities.save()
     return planned
+
+
+def _present(stage: Stage, need: str, there: Collection[str]) -> str:
+    """The stage that stands for `need`."""
+    *_, last = choices = need.split("|")
+    for name in choices:
+        if name in there:
+            return name
+    raise RecipeError(f"section [{stage.name}] needs [{last}]; add that section to the recipe")
 
 
 def _state(
@@ -256,7 +268,7 @@ def _help(recipe: Recipe, runs: Path) -> dict[str, Any]:
 
 
 def _inputs(item: Planned, planned: Sequence[Planned], recipe: Recipe, base: LazyBase, root: Path, log: Log) -> Inputs:
-    folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.stage.needs}
+    folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.needs}
     return Inputs(recipe.name, folders, recipe.model, recipe.compute, base, base.key, root / "cache", log)
 
 
@@ -290,7 +302,7 @@ def check(recipe: Recipe, planned: Sequence[Planned], until: str | None = None, 
         if item.state != "done" and only in (None, item.stage.name) and NAMES.index(item.stage.name) <= last
     ]
     if only is not None and wanted:
-        unmade = [need for need in wanted[0].stage.needs if states[need] != "done"]
+        unmade = [need for need in wanted[0].needs if states[need] != "done"]
         if unmade:
             raise RecipeError(f"stage `{only}` needs `{unmade[0]}`, which is not done; run without --only first")
     base = locate(recipe.model.base, recipe.model.revision)
@@ -344,7 +356,7 @@ def _run_stage(
     log.say(f"{name}: {item.reason or 'starts'}")
     started = time.perf_counter()
     inputs = _inputs(item, planned, recipe, base, root, log)
-    if others is not None and name == "pretrain":
+    if others is not None and name in TRAINING:
         others.call(name)
     try:
         summary = _module(name).run(item.section, inputs, item.folder)

@@ -17,6 +17,8 @@ from langgraft.recipe import ComputeSection, InputText, Model
 MARKER = "stage.json"
 # What `langgraft launch` wrote for a stage; stays when the stage starts again.
 LAUNCH = "launch"
+# Stages that train the model, the last one first.
+TRAINING = ("pretrain",)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Inputs:
     base_hash: str
     cache: Path
     log: Log
+
+    @property
+    def trained(self) -> Path:
+        """Folder of the last stage so far that trained the model."""
+        return next(self.folders[name] for name in TRAINING if name in self.folders)
 
 
 def begun(folder: Path) -> bool:

@@ -45,7 +45,7 @@ def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Write `out/results.json`. Failed gates are in the summary; the pipeline exits 1 on them at the end."""
     models = [
         Measured("base", str(inputs.base()), "folder"),
-        Measured("adapted", str(inputs.folders["pretrain"] / "model"), "folder"),
+        Measured("adapted", str(inputs.trained / "model"), "folder"),
     ]
     texts = _texts(section, inputs)
     codes = {"target": language(inputs.model.language), "source": language(inputs.model.source_language)}
@@ -77,7 +77,7 @@ def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
     result |= {
         "models": [
             {"name": "base", "model": inputs.model.base, "kind": "folder"},
-            {"name": "adapted", "model": f"{inputs.folders['pretrain'].name}/model", "kind": "folder"},
+            {"name": "adapted", "model": f"{inputs.trained.name}/model", "kind": "folder"},
         ],
         "tokens": {**{side: cost["tokens"] for side, cost in costs.items()}, "example": costs["target"]["example"]},
         "gates": gates(sides["target"], sides.get("source"), bounds, *(of.name for of in codes.values())),

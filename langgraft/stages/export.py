@@ -74,14 +74,14 @@ def _check_tokenizer(path: Path, section: Export, recipe: Recipe) -> None:
 
 def run(section: Export, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Write `out/hf`, `out/adapter` and `out/gguf`; every check becomes a gate."""
-    model = inputs.folders["pretrain"] / "model"
+    model = inputs.trained / "model"
     lines = parity_lines(section.parity_lines)
     summary: dict[str, Any] = {"files": [], "parity": [], "gates": []}
     if "hf" in section.to:
         summary["gates"] += export_hf(model, out / "hf")["gates"]
         summary["gates"] += _reloaded(model, out / "hf", lines, inputs)
     if "adapter" in section.to:
-        made = export_adapter(inputs.folders["pretrain"] / "adapter", out / "adapter")
+        made = export_adapter(inputs.trained / "adapter", out / "adapter")
         summary["gates"] += made["gates"]
         summary["gates"].append(_on_the_base(model, out / "adapter", lines, inputs))
     for kind in ("gguf", "ollama"):
