@@ -188,7 +188,9 @@ def test_stages_read_only_fields_there_are_and_stages_before_them() -> None:
     assert model is not None
     for number, stage in enumerate(STAGES):
         assert set(stage.reads) <= set(model.model_fields)
-        assert {name for need in stage.needs for name in need.split("|")} <= {earlier.name for earlier in STAGES[:number]}
+        assert {name for need in stage.needs for name in need.split("|")} <= {
+            earlier.name for earlier in STAGES[:number]
+        }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
