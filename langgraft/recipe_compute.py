@@ -54,8 +54,9 @@ class ComputeSection(Section):
     attention: Literal["auto", "eager", "sdpa", "flex", "flash"] = "auto"
     """How attention is computed: `auto` is the model's own way on a CPU (sdpa where it has it), and on CUDA `flash`
     where flash-attn is installed, else `flex`; any of these two is compared with sdpa on packed documents first."""
-    compile: bool = False
-    """Compile the transformer's layers (torch.compile); on a CPU this needs a C++ compiler."""
+    compile: Literal["auto", True, False] = "auto"
+    """Compile the transformer's layers (torch.compile); on a CPU this needs a C++ compiler. `auto` does it for
+    trainings of one process on a CPU that has one, from about 45 minutes on."""
     activation_checkpointing: bool = False
     """Keep one state for each layer and make the others again in the backward pass: less memory, a third more time."""
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = Field(default_factory=list)

@@ -8,7 +8,8 @@ training with any other than transformers' default, its states are compared with
 import importlib.util
 import os
 import shutil
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,15 +26,18 @@ GPU_ONLY = {
     "flash": "FlashAttention has no kernels elsewhere",
 }
 LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # of a state, relative to the largest
+# From so many FLOPs on, `auto` compiles on a CPU: under an hour of two cores. Compiling takes half a minute, and a step
+# then a twentieth to a tenth less (docs/benchmarks-training.md).
+COMPILED_FROM = 5e14
 DOCUMENTS = (96, 37, 123)  # tokens of the documents in the row that is compared
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """`attention` is auto or a name of ATTENTION."""
+    """`attention` is auto or a name of ATTENTION; `compile` is a choice, or "auto" (see `decided`)."""
 
     attention: str = "auto"
-    compile: bool = False
+    compile: bool | str = "auto"
     activation_checkpointing: bool = False
 
 
@@ -56,7 +60,7 @@ def check_kernels(kernels: Kernels, device: torch.device) -> None:
             'compute.attention = "flash" needs the package flash-attn, which is not installed; '
             'run pip install flash-attn, or use "flex", which comes with torch'
         )
-    if kernels.compile and device.type == "cpu" and not _compiler():
+    if kernels.compile is True and device.type == "cpu" and not _compiler():
         raise RecipeError(
             "compute.compile needs a C++ compiler on a CPU, and neither g++ nor clang++ is there; install one "
             "(Debian: apt install g++), name yours in the variable CXX, or leave compute.compile out"
@@ -68,8 +72,29 @@ def _compiler() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-def prepare(model: Any, kernels: Kernels, dtype: torch.dtype, log: Log) -> None:
-    """Make `model` compute as asked; `dtype` is that of its matrix products.
+def decided(kernels: Kernels, device: torch.device, *, flops: float, processes: int, log: Log) -> Kernels:
+    """The same with `compile` settled for a training of `flops` in all, which a later start of the run has too.
+
+    "auto" compiles long trainings of one process on a CPU that has a compiler. On a GPU it leaves that to the user:
+    not measured on a GPU.
+    """
+    if kernels.compile != "auto":
+        return kernels
+    long = device.type == "cpu" and processes == 1 and flops >= COMPILED_FROM
+    if long and not _compiler():
+        log.say("compile: no C++ compiler is there; with g++ or clang++ a step takes about a twentieth less")
+    elif long:
+        log.say("compile: this training is long enough to compile the layers; the first step takes half a minute more")
+    return replace(kernels, compile=long and _compiler() is not None)
+
+
+def as_it_stands() -> AbstractContextManager[None]:
+    """Nothing is compiled inside: for texts of all lengths, each of which would be compiled anew."""
+    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
+
+
+def prepare(model: Any, kernels: Kernels, dtype: torch.dtype, log: Log, *, rows: int = 4) -> None:
+    """Make `model` compute as asked; `dtype` is that of its matrix products, `rows` the most rows of a forward pass.
 
     Raises:
         TrainingError: attention of that kind mixes the documents of a packed row, or differs from sdpa otherwise.
@@ -86,8 +111,12 @@ def prepare(model: Any, kernels: Kernels, dtype: torch.dtype, log: Log) -> None:
         enable({"use_reentrant": False})
     if kernels.compile:
         # Layer by layer: they share their code, so one compilation serves all of them, and models start in seconds.
+        # Every number of rows has its own: code for all of them rounds otherwise than code for one, and which of the
+        # two a run gets would depend on where it was interrupted.
+        limits: Any = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, 2 * rows + 8)
         for layer in decoder_layers(model)[1]:
-            layer.compile()
+            layer.compile(dynamic=False)
 
 
 def flat_rows(model: Any) -> bool:

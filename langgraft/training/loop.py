@@ -31,7 +31,7 @@ from langgraft.training.device import (
     load_quantized,
     set_threads,
 )
-from langgraft.training.kernels import Kernels, check_kernels, prepare
+from langgraft.training.kernels import Kernels, as_it_stands, check_kernels, decided, prepare
 from langgraft.training.learner import Learner, Rates, describe
 from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.mixture import open_rows
@@ -43,7 +43,7 @@ from langgraft.training.retention import GoBack, Measurement, Retention, Watch
 from langgraft.training.saving import METRICS as METRICS
 from langgraft.training.saving import Saving, stop_requested
 from langgraft.training.schedule import SCHEDULES
-from langgraft.training.speed import Speedometer, peak_memory
+from langgraft.training.speed import Speedometer, flops_per_token, peak_memory
 from langgraft.training.tracking import Tracking
 from langgraft.training.vocabulary import sharded_divergence, sharded_loss
 
@@ -93,7 +93,7 @@ class Compute:
     keep_checkpoints: int = 2
     async_checkpoints: bool = False
     attention: str = "auto"
-    compile: bool = False
+    compile: bool | str = "auto"
     activation_checkpointing: bool = False
     report_to: tuple[str, ...] = ()
     layout: Layout | None = None
@@ -211,10 +211,13 @@ class _Run:
         check_optimizer(settings.optimizer, self.device)
         kernels = Kernels(compute.attention, compute.compile, compute.activation_checkpointing)
         check_kernels(kernels, self.device)
+        self.step_tokens = settings.batch_rows * settings.length
         self.tracking = Tracking(out, compute.report_to if group.first_process else (), asdict(settings))
         self.speed = Speedometer(self.device, self.dtype, processes=group.world)
         self.model = self._load(model_folder)
-        prepare(self.model, kernels, self.dtype, log)
+        flops = flops_per_token(self.model) * settings.steps * self.step_tokens
+        kernels = decided(kernels, self.device, flops=flops, processes=group.world, log=log)
+        prepare(self.model, kernels, self.dtype, log, rows=compute.micro_rows)
         make_loss = loss_function if group.world == 1 else sharded_loss
         self.loss = make_loss(self.model, z_loss=settings.z_loss)
         self.divergence = self._divergence(data)
@@ -228,7 +231,6 @@ class _Run:
             out, asdict(settings), keep=compute.keep_checkpoints, log=log, background=compute.async_checkpoints,
             group=group,
         )  # fmt: skip
-        self.step_tokens = settings.batch_rows * settings.length
         self.watch = watch
         ratio = settings.replay_ratio if data.replay else 0.0
         self.cursor = watch.cursor if watch else Cursor([Segment(0, ratio)], settings.batch_rows)
@@ -310,7 +312,8 @@ class _Run:
         def measure(function: Callable[[Any], Measurement]) -> Measurement:
             was_training = self.model.training
             lent = [self.device] if self.device.type == "cuda" else []
-            with torch.random.fork_rng(lent), self.learner.as_written(), autocast(self.device, self.dtype):
+            drawn, written = torch.random.fork_rng(lent), self.learner.as_written()
+            with drawn, written, autocast(self.device, self.dtype), as_it_stands():
                 try:
                     return function(self.model.eval())
                 finally:

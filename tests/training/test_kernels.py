@@ -13,7 +13,15 @@ from langgraft.errors import RecipeError, TrainingError
 from langgraft.progress import Log
 from langgraft.training import kernels as own
 from langgraft.training.device import load_model
-from langgraft.training.kernels import Kernels, check_kernels, flat_rows, packed_states, prepare
+from langgraft.training.kernels import (
+    COMPILED_FROM,
+    Kernels,
+    check_kernels,
+    decided,
+    flat_rows,
+    packed_states,
+    prepare,
+)
 from langgraft.training.loop import train
 from langgraft.training.loss import loss_function
 
@@ -71,7 +79,7 @@ def test_the_model_in_training_is_the_one_that_was_prepared(
 ) -> None:
     seen: list[tuple[str, bool]] = []
     compute = replace(ONE_THREAD, attention="eager", activation_checkpointing=True)
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: seen.append((type(self).__name__, True)))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: seen.append((type(self).__name__, True)))
 
     def look(_: int, model: object) -> None:
         seen.append((model.config._attn_implementation, keeps_little(model)))  # type: ignore[attr-defined]
@@ -79,6 +87,25 @@ def test_the_model_in_training_is_the_one_that_was_prepared(
     train(pico, tmp_path, target=target, replay=replay, old_rows=300, settings=replace(QUICK, steps=1),
           compute=replace(compute, compile=True), log=Log(quiet=True), after_step=look)  # fmt: skip
     assert seen == [("LlamaDecoderLayer", True)] * 2 + [("eager", True)]
+
+
+def test_long_trainings_are_compiled_where_that_is_known_to_pay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = Log(tmp_path / "log.txt")
+
+    def auto(device: str = "cpu", flops: float = COMPILED_FROM, processes: int = 1) -> bool | str:
+        return decided(Kernels(), torch.device(device), flops=flops, processes=processes, log=log).compile
+
+    monkeypatch.setattr(own, "_compiler", lambda: "g++")
+    assert auto() is True
+    assert [auto(flops=COMPILED_FROM / 2), auto(processes=2), auto("cuda")] == [False] * 3
+    assert "long enough to compile" in (tmp_path / "log.txt").read_text()
+    monkeypatch.setattr(own, "_compiler", lambda: None)
+    assert auto() is False
+    assert "no C++ compiler is there" in (tmp_path / "log.txt").read_text()
+    asked = Kernels(compile=True)
+    assert decided(asked, CPU, flops=1.0, processes=2, log=log) is asked
 
 
 @pytest.mark.parametrize(
@@ -158,3 +185,29 @@ def test_rows_in_one_long_row_give_the_same_loss(pico: Path, monkeypatch: pytest
     wanted = loss(ids, positions, ids.roll(-1, 1)).item()
     monkeypatch.setattr("langgraft.training.loss.flat_rows", lambda _: True)
     assert loss(ids, positions, ids.roll(-1, 1)).item() == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_compiled_and_interrupted_gives_the_same_bits(pico: Path, target: Path, replay: Path, tmp_path: Path) -> None:
+    """A run begins with three rows a pass, and goes on with two: which were compiled first may not count."""
+    compute = replace(ONE_THREAD, compile=True, micro_rows=3, checkpoint_every=1)
+    settings = replace(QUICK, steps=3, batch_rows=5, replay_ratio=0.5)  # three rows of text in the first step, then two
+    try:
+        check_kernels(Kernels(compile=True), CPU)
+    except RecipeError as error:
+        pytest.skip(str(error))
+
+    def stop(step: int, _: object) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    def run(out: Path, look: object = None) -> bytes:
+        torch._dynamo.reset()  # as a new process has it
+        train(pico, out, target=target, replay=replay, teacher=pico, old_rows=300, settings=settings, compute=compute,
+              log=Log(quiet=True), after_step=look)  # type: ignore[arg-type]  # fmt: skip
+        return (out / "model" / "model.safetensors").read_bytes()
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "halves", stop)
+    assert run(tmp_path / "halves") == whole
