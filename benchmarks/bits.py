@@ -1,10 +1,10 @@
 """Bits per byte of a real model: equal to lm-evaluation-harness's, and as fast as reading the text can be.
 
-    python benchmarks/bits.py MODEL TEXT... [--kilobytes 1000] [--threads 0] [--rounds 3] [--equal 20]
+    python benchmarks/bits.py MODEL TEXT... [--kilobytes 1000] [--threads 0] [--rounds 3] [--equal 20] [--speed CODE...]
 
 TEXT is `CODE=PATH`, one for each language. *Equality*: our bits per byte of the first documents of every language, and
 the harness's of the same (needs `pip install 'langgraft[lm-eval]'`; left out otherwise). *Speed*: CPU seconds of
-`score` on so many kilobytes of all languages together, against those of the bare forward passes over the same windows,
+`score` on so many kilobytes of all languages together (or of those of `--speed`), against those of the bare forward passes over the same windows,
 in batches without padding, that keep nothing of the logits. Both alternate, so that what else
 the machine does falls on both alike. Writes the table into docs/evaluation.md.
 """
@@ -115,14 +115,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--equal", type=int, default=20, help="kilobytes of each language for the equality")
+    parser.add_argument("--speed", nargs="+", metavar="CODE", help="languages whose text is timed; all by default")
     asked = parser.parse_args()
     named = dict(pair.split("=", 1) for pair in asked.texts)
     lines = equality(
         asked.model, {code: texts_of(code, path, 1000 * asked.equal) for code, path in named.items()}, asked.threads
     )
     print("\n".join(lines), flush=True)
-    share = 1000 * asked.kilobytes // len(named)
-    every = [text for code, path in named.items() for text in texts_of(code, path, share)]
+    timed = asked.speed or list(named)
+    every = [text for code in timed for text in texts_of(code, named[code], 1000 * asked.kilobytes // len(timed))]
     scorer = TorchScorer(asked.model, device="cpu", threads=asked.threads)
     size = sum(len(text.encode()) for text in every)
     ratios = []
@@ -135,7 +136,7 @@ def main() -> None:
         print(f"round {number}: {both['ours']:.1f} s, bare {both['bare']:.1f} s, {ratios[-1]:.3f}", flush=True)
     lines += [
         "",
-        f"{size / 1e6:.2f} MB of {', '.join(named)} ({len(every):,} documents), windows of 512 tokens, stride 256: "
+        f"{size / 1e6:.2f} MB of {', '.join(timed)} ({len(every):,} documents), windows of 512 tokens, stride 256: "
         f"{np.median(ratios):.2f} times the CPU time of the bare forward passes (median of {len(ratios)} rounds, "
         f"{min(ratios):.2f} to {max(ratios):.2f}).",
     ]
