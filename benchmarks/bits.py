@@ -4,9 +4,9 @@
 
 TEXT is `CODE=PATH`, one for each language. *Equality*: our bits per byte of the first documents of every language, and
 the harness's of the same (needs `pip install 'langgraft[lm-eval]'`; left out otherwise). *Speed*: CPU seconds of
-`score` on so many kilobytes of all languages together (or of those of `--speed`), against those of the bare forward passes over the same windows,
-in batches without padding, that keep nothing of the logits. Both alternate, so that what else
-the machine does falls on both alike. Writes the table into docs/evaluation.md.
+`score` on so many kilobytes of all languages together (or of those of `--speed`), against those of the bare forward
+passes over the same windows, in batches without padding, that keep nothing of the logits. Both alternate, so that what
+else the machine does falls on both alike. Writes the table into docs/evaluation.md.
 """
 
 import argparse
