@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from langgraft.corpus.document import Input
 from langgraft.corpus.langid_model import check_file
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import ModelError, RecipeError
-from langgraft.recipe import Evaluate, Filters, Recipe, Surgery
+from langgraft.recipe import Align, Evaluate, Filters, Recipe, Surgery
 from langgraft.runs import as_input
 from langgraft.store import atomic_write, sha256_file
 
@@ -67,6 +67,8 @@ def external(stage: str, reads: Collection[str], recipe: Recipe, base: Base, ide
         found.update(_filter_files(recipe.corpus.filters, identities))
     if stage == "tokenizer" and recipe.tokenizer.method == "merge":
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
+    if stage == "align" and recipe.align is not None:
+        found.update(_align_files(recipe.align, evaluation_sets(recipe), identities))
     if stage == "evaluate" and recipe.evaluate is not None:
         found.update(_evaluate_files(recipe.evaluate, identities))
     if stage == "surgery":
@@ -87,10 +89,33 @@ def _filter_files(section: Filters, identities: Identities) -> dict[str, Any]:
     return found
 
 
+def evaluation_sets(recipe: Recipe) -> list[str]:
+    """Paths of all that the recipe measures on, or keeps its corpus apart from, beside the corpus's own splits."""
+    measured = _sets(recipe.evaluate) if recipe.evaluate is not None else []
+    return list(dict.fromkeys([*recipe.corpus.decontaminate, *measured]))
+
+
+def _sets(section: Evaluate) -> list[str]:
+    sets = [one.path for one in section.classification.values()]
+    return [*section.choice.parallel, *section.minimal_pairs, *section.code_mixed, *sets]
+
+
+def _align_files(section: Align, held_out: Sequence[str], identities: Identities) -> dict[str, Any]:
+    """Content of parallel text, of what it is kept apart from, and of formats of the user's own."""
+    found: dict[str, Any] = {}
+    for entry in section.parallel:
+        found[f"align.parallel {entry.path}"] = [identities(path) for path in resolve(as_input(entry))]
+    for name in held_out:
+        found[f"align.held_out {name}"] = [identities(path) for path in resolve(Input(name))]
+    for name in section.formats:
+        if ":" in name:
+            found[f"align.formats {name}"] = identities(_module_file(name, "align.formats"))
+    return found
+
+
 def _evaluate_files(section: Evaluate, identities: Identities) -> dict[str, Any]:
     """Content of the files that the evaluation asks from."""
-    sets = [one.path for one in section.classification.values()]
-    paths = [*section.choice.parallel, *section.minimal_pairs, *section.code_mixed, *sets]
+    paths = _sets(section)
     found: dict[str, Any] = {f"evaluate {path}": [identities(file) for file in resolve(Input(path))] for path in paths}
     if section.prompts.file is not None:
         if not Path(section.prompts.file).is_file():

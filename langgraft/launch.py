@@ -137,9 +137,11 @@ def work_of(recipe: Path, runs: Path, overrides: Sequence[str] = ()) -> Work:
 def _elsewhere(recipe: Recipe) -> Recipe:
     """The recipe without what asks for a device, which this machine need not have: the jobs run on others."""
     changed: dict[str, Any] = {"compute": recipe.compute.model_copy(update={"device": "auto"})}
-    if recipe.pretrain is not None and recipe.pretrain.lora.quantize != "none":
-        lora = recipe.pretrain.lora.model_copy(update={"quantize": "none"})
-        changed["pretrain"] = recipe.pretrain.model_copy(update={"lora": lora})
+    for name in TRAINING:
+        section = getattr(recipe, name)
+        if section is not None and section.lora.quantize != "none":
+            lora = section.lora.model_copy(update={"quantize": "none"})
+            changed[name] = section.model_copy(update={"lora": lora})
     return recipe.model_copy(update=changed)
 
 

@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 from langgraft.base import check_causal_lm, check_tokenizer_fits, locate
 from langgraft.errors import GateError, RecipeError
-from langgraft.external import Identities, external
+from langgraft.external import Identities, evaluation_sets, external
 from langgraft.processes import rank
 from langgraft.progress import Log, clock
-from langgraft.recipe import Pretrain, Recipe, Section
+from langgraft.recipe import Align, Pretrain, Recipe, Section
 from langgraft.recipe_file import non_default
 from langgraft.runs import LAUNCH, MARKER, TRAINING, Inputs, LazyBase, begun, crew, versions
 from langgraft.store import (
@@ -62,6 +62,12 @@ STAGES: tuple[Stage, ...] = (
         ("corpus", "surgery"),
         ("base", "revision", "language", "source_language"),
         version=2,
+        resumable=True,
+    ),
+    Stage(
+        "align",
+        ("corpus", "surgery", "pretrain"),
+        ("base", "revision", "language", "source_language"),
         resumable=True,
     ),
     Stage(
@@ -171,11 +177,11 @@ def _newest(root: Path, name: str) -> dict[str, Any] | None:
 def _estimate(section: Section, earlier: dict[str, Any] | None) -> str:
     """Tokens of training, and the time as measured by an earlier run of the stage; nothing is guessed."""
     parts = []
-    if isinstance(section, Pretrain):
+    if isinstance(section, Pretrain | Align):
         parts.append(f"{section.tokens:,} tokens")
     if earlier is not None:
         seconds = earlier["seconds"]
-        if isinstance(section, Pretrain):
+        if isinstance(section, Pretrain | Align):
             seconds *= section.tokens / earlier["options"]["tokens"]
         parts.append(f"about {clock(seconds)}, judging by last time")
     return ", ".join(parts)
@@ -269,7 +275,8 @@ def _help(recipe: Recipe, runs: Path) -> dict[str, Any]:
 
 def _inputs(item: Planned, planned: Sequence[Planned], recipe: Recipe, base: LazyBase, root: Path, log: Log) -> Inputs:
     folders = {p.stage.name: p.folder for p in planned if p.stage.name in item.needs}
-    return Inputs(recipe.name, folders, recipe.model, recipe.compute, base, base.key, root / "cache", log)
+    held_out = tuple(evaluation_sets(recipe))
+    return Inputs(recipe.name, folders, recipe.model, recipe.compute, base, base.key, root / "cache", log, held_out)
 
 
 def check_gates(report: dict[str, Any]) -> None:

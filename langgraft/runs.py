@@ -18,14 +18,15 @@ MARKER = "stage.json"
 # What `langgraft launch` wrote for a stage; stays when the stage starts again.
 LAUNCH = "launch"
 # Stages that train the model, the last one first.
-TRAINING = ("pretrain",)
+TRAINING = ("align", "pretrain")
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What a stage gets besides its own section: `folders` of the stages it needs, and the run's surroundings.
 
-    `base()` is the base as a hub folder, `base_hash` stands for its content.
+    `base()` is the base as a hub folder, `base_hash` stands for its content; `held_out` names the evaluation sets that
+    no text to train on may overlap with.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Inputs:
     base_hash: str
     cache: Path
     log: Log
+    held_out: tuple[str, ...] = ()
 
     @property
     def trained(self) -> Path:

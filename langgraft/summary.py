@@ -50,6 +50,8 @@ def collect(recipe: Recipe, folders: dict[str, Path]) -> dict[str, Any]:
                 folders["pretrain"] / "retention.jsonl", done["pretrain"]["retention"]
             )
         report["machine"]["device"] = done["pretrain"]["device"]
+    if "align" in done:
+        report["align"] = {**done["align"], "curve": _curve(folders["align"] / "metrics.jsonl")}
     if "evaluate" in done:
         report.update({key: done["evaluate"][key] for key in MEASURED if done["evaluate"].get(key) is not None})
     if "export" in done:

@@ -25,8 +25,8 @@ class Rows:
     that is missing later is counted.
     """
 
-    def __init__(self, file: File, text_key: str) -> None:
-        self.file, self.text_key, self.good = file, text_key, 0
+    def __init__(self, file: File, text_key: str, pair_key: str = "") -> None:
+        self.file, self.text_key, self.pair_key, self.good = file, text_key, pair_key, 0
 
     def record(self, row: Any, where: str, key: str) -> Record | None:
         """A record from a string, or from an object whose `text_key` holds the text; None if it has no text."""
@@ -36,9 +36,11 @@ class Rows:
         if not isinstance(row, dict):
             self.file.bad("no_object", where, f"{where}: expected an object or a string, found {type(row).__name__}")
             return None
-        if self.text_key not in row:
+        for field, option in ((self.text_key, "text_key"), (self.pair_key, "pair_key")):
+            if field in row or not field:
+                continue
             keys = ", ".join(map(repr, row)) or "none"
-            sentence = f"{where}: no field {self.text_key!r}; the fields are {keys} (set text_key)"
+            sentence = f"{where}: no field {field!r}; the fields are {keys} (set {option})"
             if not self.good:
                 raise CorpusError(sentence)
             self.file.bad("no_field", where, sentence)
@@ -53,13 +55,25 @@ class Rows:
                 raise CorpusError(sentence)
             self.file.bad("no_string", where, sentence)
             return None
+        pair = row.get(self.pair_key) or "" if self.pair_key else ""
+        if not isinstance(pair, str):
+            self.file.bad(
+                "no_string", where, f"{where}: field {self.pair_key!r} holds {type(pair).__name__}, no string"
+            )
+            return None
         self.good += 1
-        return Record(text, key, str(row.get("source") or ""), str(row.get("license") or ""))
+        # Where `source` is one of the two texts, it does not say where the row is from.
+        origin = "" if "source" in (self.text_key, self.pair_key) else row.get("source")
+        return Record(text, key, str(origin or ""), str(row.get("license") or ""), pair)
 
 
-def jsonl(file: File, *, text_key: str = "text") -> Iterator[Record]:
-    """One JSON object (or string) a line; fields `source` and `license` are kept where present."""
-    rows = Rows(file, text_key)
+def jsonl(file: File, *, text_key: str = "text", pair_key: str = "") -> Iterator[Record]:
+    """One JSON object (or string) a line; fields `source` and `license` are kept where present.
+
+    Args:
+        pair_key: the field that holds the same text in another language, for `read_pairs`.
+    """
+    rows = Rows(file, text_key, pair_key)
     for number, line in file.lines():
         if not line.strip():
             continue
@@ -74,9 +88,9 @@ def jsonl(file: File, *, text_key: str = "text") -> Iterator[Record]:
             yield record
 
 
-def json_array(file: File, *, text_key: str = "text") -> Iterator[Record]:
-    """A JSON array of strings or objects, read item by item: memory holds one item, not the file."""
-    rows = Rows(file, text_key)
+def json_array(file: File, *, text_key: str = "text", pair_key: str = "") -> Iterator[Record]:
+    """A JSON array of strings or objects, read item by item: memory holds one item, not the file; as `jsonl`."""
+    rows = Rows(file, text_key, pair_key)
     for number, row in enumerate(items(file), 1):
         if record := rows.record(row, f"{file.path}: item {number}", str(number)):
             yield record
@@ -298,21 +312,22 @@ def _cells(
         yield Record(row[column], str(number), source, license_, row[pair] if pair is not None else "")
 
 
-def parquet(file: File, *, text_key: str = "text") -> Iterator[Record]:
-    """A column of a Parquet file; columns `source` and `license` are kept where present."""
+def parquet(file: File, *, text_key: str = "text", pair_key: str = "") -> Iterator[Record]:
+    """A column of a Parquet file; columns `source` and `license` are kept where present; `pair_key` as in `jsonl`."""
     import pyarrow
     import pyarrow.parquet
 
-    path, rows = file.path, Rows(file, text_key)
+    path, rows = file.path, Rows(file, text_key, pair_key)
     with file.opened() as stream:
         try:
             table = pyarrow.parquet.ParquetFile(_seekable(stream, file))
         except (pyarrow.ArrowException, OSError) as error:
             raise DamagedError(f"{path} is not a Parquet file, or is cut short: {error}") from error
         names = table.schema_arrow.names
-        if text_key not in names:
-            raise CorpusError(f"{path}: no column {text_key!r}; the columns are {', '.join(names)} (set text_key)")
-        columns = [name for name in dict.fromkeys((text_key, "source", "license")) if name in names]
+        for key, option in ((text_key, "text_key"), (pair_key, "pair_key")):
+            if key and key not in names:
+                raise CorpusError(f"{path}: no column {key!r}; the columns are {', '.join(names)} (set {option})")
+        columns = [name for name in dict.fromkeys((text_key, pair_key, "source", "license")) if name in names]
         number = 0
         try:
             for batch in table.iter_batches(batch_size=1024, columns=columns):

@@ -12,12 +12,12 @@ from langgraft.evaluation import cautions
 from langgraft.evaluation.cautions import Finding
 from langgraft.evaluation.words import number
 from langgraft.pipeline import STAGES
-from langgraft.runs import MARKER
+from langgraft.runs import MARKER, TRAINING
 from langgraft.status import holder
 from langgraft.store import fingerprint
 
 SILENT = 3600  # seconds without a line in the log of a run that is held
-OUTPUTS = {"surgery": "model", "pretrain": "model", "corpus": "text", "evaluate": "results.json"}
+OUTPUTS = {"surgery": "model", **dict.fromkeys(TRAINING, "model"), "corpus": "text", "evaluate": "results.json"}
 
 
 def stuck_lock(subject: Subject) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from langgraft.errors import InputError, LanggraftError
 from langgraft.pipeline import NAMES, run_folder
 from langgraft.recipe import Recipe
 from langgraft.recipe_file import load_recipe
-from langgraft.runs import MARKER
+from langgraft.runs import MARKER, TRAINING
 from langgraft.status import is_run
 from langgraft.store import read_json
 
@@ -43,8 +43,11 @@ class Subject:
 
     @functools.cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """Rows of the training log; none where there was no training."""
-        folders = sorted(self.run.glob("pretrain-*"), key=lambda f: f.stat().st_mtime_ns) if self.run else []
+        """Rows of the last training's log; none where there was no training."""
+        named = (
+            sorted(self.run.glob(f"{name}-*"), key=lambda f: f.stat().st_mtime_ns) for name in TRAINING if self.run
+        )
+        folders = next(filter(None, named), [])
         path = folders[-1] / "metrics.jsonl" if folders else None
         if path is None or not path.is_file():
             return []
@@ -98,7 +101,7 @@ def subject_of(
 def _run(folder: Path, base: str | None, language: str | None) -> Subject:
     stages = {name: newest for name in NAMES if (newest := _newest(folder, name)) is not None}
     model = next(
-        (at for name in ("pretrain", "surgery") if name in stages and (at := stages[name] / "model").is_dir()), None
+        (at for name in (*TRAINING, "surgery") if name in stages and (at := stages[name] / "model").is_dir()), None
     )
     fields: dict[str, Any] = {}
     for stage in stages.values():

@@ -1,6 +1,6 @@
 """The report's training section: what was trained, and the curves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -8,7 +8,7 @@ from markupsafe import Markup
 from langgraft.evaluation import words
 from langgraft.evaluation.charts import Line, Panel, curve_chart, smooth, thin
 from langgraft.evaluation.retention_chart import retention_section
-from langgraft.evaluation.words import number
+from langgraft.evaluation.words import dig, number
 
 
 def training(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -30,6 +30,40 @@ def training(report: dict[str, Any]) -> dict[str, Any] | None:
     charts = _curves(report, section.get("curve") or [])
     retention = retention_section(report)
     return {"facts": kept, "charts": charts, "retention": retention} if kept or charts or retention else None
+
+
+def align(report: dict[str, Any]) -> dict[str, Any] | None:
+    """What was trained on parallel text, in which formats, and what translating costs before and after."""
+    section = report.get("align")
+    if not section:
+        return None
+    pairs, replay = section.get("pairs") or {}, section.get("replay_ratio")
+    shares = {name: part.get("share") for name, part in (section.get("formats") or {}).items()}
+    left_out = [
+        f"{number(count)} {reason.replace('_', ' ')}" for reason, count in (pairs.get("left_out") or {}).items()
+    ]
+    text = [f"{name.replace('_', ' ')} {words.percent(share)}" for name, share in shares.items() if share is not None]
+    facts = (
+        ("Pairs learned from", words.count(pairs.get("used"))),
+        ("Pairs left out", ", ".join(left_out) or None),
+        ("New text", ", ".join(text) or None),
+        ("Steps", words.count(section.get("steps"))),
+        ("Tokens", words.count(section.get("tokens"))),
+        ("Replay of the old language", None if replay is None else words.percent(replay)),
+        *_translation(report, section.get("translation") or {}),
+    )
+    kept = [(label, value) for label, value in facts if value is not None]
+    return {"facts": kept} if kept else None
+
+
+def _translation(report: dict[str, Any], found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Bits per byte of held-out translations, each way."""
+    for way, name in (("to_target", words.target_name(report)), ("to_source", words.source_name(report))):
+        before, after = (dig(found, way, "models", one, "mean") for one in ("before", "after"))
+        verdict = dig(found, way, "changes", "after", "verdict")
+        if before is not None and after is not None:
+            text = f"{number(before)} to {number(after)} bits per byte of unseen pairs"
+            yield f"Translation into {name}", f"{text}: {verdict}" if verdict else text
 
 
 def _curves(report: dict[str, Any], curve: Sequence[dict[str, Any]]) -> list[tuple[str, Markup]]:

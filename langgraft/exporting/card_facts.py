@@ -40,13 +40,24 @@ def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
             {"source": name, "license": ", ".join(side.get("licenses") or {}) or "not named", "documents": documents}
             for side in (report.get("corpus") or {}).values()
             for name, documents in (side.get("sources") or {}).items()
-        ],
+        ]
+        + _pairs(report),
         "training": {key: training[key] for key in ("tokens", "steps", "seconds", "device") if training.get(key)},
         "limits": LIMITS,
         "versions": (report.get("machine") or {}).get("versions"),
         "results": list(_results(report, names)),
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def _pairs(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Parallel text as data of the card."""
+    pairs = (report.get("align") or {}).get("pairs") or {}
+    licenses = ", ".join(pairs.get("licenses") or {}) or "not named"
+    return [
+        {"source": f"{name} (parallel)", "license": licenses, "documents": count}
+        for name, count in (pairs.get("sources") or {}).items()
+    ]
 
 
 def write_run_card(report: Mapping[str, Any], folder: Path) -> Path:

@@ -35,6 +35,11 @@ def check(section: Export, recipe: Recipe) -> None:
         LanggraftError: a GGUF file is asked for, and llama-cpp-python, which proves it, is not installed.
     """
     parity_lines(section.parity_lines)
+    if "adapter" in section.to and recipe.align is not None:
+        raise RecipeError(
+            "export.to has `adapter`, which holds what pretraining changed of the base, but [align] trains the merged "
+            "model further; leave it out"
+        )
     if "adapter" in section.to and recipe.pretrain is not None:
         reason = no_adapter(phases_of(recipe.pretrain), lora_of(recipe.pretrain))
         if reason is not None:

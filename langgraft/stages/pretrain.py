@@ -2,37 +2,35 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
 from langgraft.evaluation.retention import Bounds, Gauge, Held
 from langgraft.methods import suggest
-from langgraft.processes import world
-from langgraft.recipe import ComputeSection, Mixture, Pretrain, Recipe
+from langgraft.recipe import Mixture, Pretrain, Recipe
 from langgraft.recipe_file import non_default
 from langgraft.runs import MARKER, Inputs
+from langgraft.stages.learning import (
+    check_learning,
+    compute_of,
+    lora_options,
+    packed,
+    steps_and_rows,
+    train_texts,
+)
 from langgraft.store import fingerprint, read_json
 from langgraft.text import language
-from langgraft.tokenizer.files import load
 from langgraft.tokenizer.prove import check_pin
-from langgraft.training.device import choose_device
 from langgraft.training.guidance import size_advice
-from langgraft.training.kernels import Kernels, check_kernels
-from langgraft.training.loop import Compute, Settings, old_rows_share, train
+from langgraft.training.loop import Settings, train
 from langgraft.training.mixture import packed_tokens, write_mixture
-from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
-from langgraft.training.optimizers import check_optimizer
-from langgraft.training.packing import pack
-from langgraft.training.parallel import Layout, check_together, first_alone, resolved, share_batch
+from langgraft.training.modes import Lora, Phase
+from langgraft.training.parallel import first_alone
 from langgraft.training.replay import FACTS, generate_replay
 from langgraft.training.replay import VERSION as REPLAY_VERSION
 from langgraft.training.retention import Retention
-from langgraft.training.tracking import check_trackers
 
 
 def check(section: Pretrain, recipe: Recipe) -> None:
@@ -42,30 +40,12 @@ def check(section: Pretrain, recipe: Recipe) -> None:
         RecipeError: batch and sequence, rates, phases, or replay and corpus do not fit together, or the device is
             not there.
     """
-    settings = _settings(section)
-    old_rows_share(settings)
-    spans(settings.phases, settings.steps)
-    check_phases(settings.phases, settings.lora)
     _check_mixture(section.mixture)
-    device = choose_device(recipe.compute.device)
-    check_quantization(settings.lora, device)
-    check_optimizer(settings.optimizer, device)
-    check_kernels(_kernels(recipe.compute), device)
-    check_trackers(recipe.compute.report_to)
-    _check_processes(settings, recipe.compute, watched=section.retention.every > 0)
+    check_learning(_settings(section), recipe.compute, watched=section.retention.every > 0)
     _check_modes(section, recipe)
     _check_retention(section, recipe)
     if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
         raise RecipeError('pretrain.replay = "corpus" needs text under [[corpus.source]]; add some or use "self"')
-
-
-def _check_processes(settings: Settings, compute: ComputeSection, *, watched: bool) -> None:
-    """Refuse what the processes that train cannot share: those torchrun started, or those it is to start."""
-    processes = world() if world() > 1 else compute.nodes * compute.processes_per_node
-    layout = resolved(layout_of(compute), processes)
-    parallel = layout.fsdp * layout.replicas
-    share_batch(settings.batch_rows, settings.length, compute.micro_batch_rows, parallel)
-    check_together(settings, compute.async_checkpoints, layout, processes, watched=watched)
 
 
 def _check_modes(section: Pretrain, recipe: Recipe) -> None:
@@ -142,18 +122,7 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
         settings=settings,
         teacher=inputs.base() if distill else None,
         base=inputs.model.base,
-        compute=Compute(
-            device=inputs.compute.device,
-            dtype=inputs.compute.dtype,
-            threads=inputs.compute.threads,
-            micro_rows=inputs.compute.micro_batch_rows,
-            checkpoint_every=inputs.compute.checkpoint_every,
-            keep_checkpoints=inputs.compute.keep_checkpoints,
-            async_checkpoints=inputs.compute.async_checkpoints,
-            report_to=tuple(inputs.compute.report_to),
-            **asdict(_kernels(inputs.compute)),
-            layout=layout_of(inputs.compute),
-        ),
+        compute=compute_of(inputs.compute),
         log=inputs.log,
         retention=_retention(section, inputs, model, surgery["old_tokens"]),
     )
@@ -184,26 +153,17 @@ def _retention(section: Pretrain, inputs: Inputs, model: Path, first_new: int) -
     )  # fmt: skip
 
 
-def _kernels(compute: ComputeSection) -> Kernels:
-    return Kernels(compute.attention, compute.compile, compute.activation_checkpointing)
-
-
-def layout_of(compute: ComputeSection) -> Layout:
-    """How several processes share the model, as the training package has it."""
-    return Layout(compute.tensor_parallel, compute.fsdp, compute.data_parallel_replicas)
-
-
 def _settings(section: Pretrain) -> Settings:
-    if section.batch_tokens % section.sequence_length:
-        nearest = -(-section.batch_tokens // section.sequence_length) * section.sequence_length
-        raise RecipeError(
-            f"pretrain.batch_tokens ({section.batch_tokens}) must be a multiple of pretrain.sequence_length "
-            f"({section.sequence_length}); {nearest} is"
-        )
+    steps, rows = steps_and_rows(
+        "pretrain",
+        tokens=section.tokens,
+        batch_tokens=section.batch_tokens,
+        sequence_length=section.sequence_length,
+    )
     return Settings(
-        steps=-(-section.tokens // section.batch_tokens),
+        steps=steps,
         length=section.sequence_length,
-        batch_rows=section.batch_tokens // section.sequence_length,
+        batch_rows=rows,
         learning_rate=section.learning_rate,
         new_rows_learning_rate=section.new_rows_learning_rate,
         old_rows_learning_rate=section.old_rows_learning_rate,
@@ -224,7 +184,7 @@ def _settings(section: Pretrain) -> Settings:
 
 def lora_of(section: Pretrain) -> Lora:
     """The section's options of LoRA, as the training package has them."""
-    return Lora(**{**section.lora.model_dump(), "targets": tuple(section.lora.targets)})
+    return lora_options(section.lora)
 
 
 def phases_of(section: Pretrain) -> tuple[Phase, ...]:
@@ -240,19 +200,19 @@ def _target(
     """The packed text in the language to teach: all of it, or a mixture of its sources and what each of them gives."""
     mixture = section.mixture
     if not non_default(mixture):
-        return _packed(folder, model, _texts(inputs, "target")), {}
+        return packed(folder, model, train_texts(inputs, "target")), {}
     there = {document.source for document in read_split(inputs.folders["corpus"] / "text", "target", "train")}
     if mixture.shares:
         _check_names(mixture.shares, there)
     wanted = {name for name, share in mixture.shares.items() if share > 0} or there
-    packed = {
-        name: _packed(folder / f"{number:03d}", model, _texts(inputs, "target", name))
+    folders = {
+        name: packed(folder / f"{number:03d}", model, train_texts(inputs, "target", name))
         for number, name in enumerate(sorted(wanted))
     }
     places = settings.steps * settings.batch_rows * settings.length
     parts = write_mixture(
         folder,
-        packed,
+        folders,
         budget=round(places * (1 - settings.replay_ratio)),
         shares={name: share for name, share in mixture.shares.items() if share > 0},
         temperature=mixture.temperature,
@@ -263,18 +223,6 @@ def _target(
     return folder, parts
 
 
-def _texts(inputs: Inputs, side: str, source: str | None = None) -> Iterator[str]:
-    documents = read_split(inputs.folders["corpus"] / "text", side, "train")
-    return (document.text for document in documents if source in (None, document.source))
-
-
-def _packed(folder: Path, reader: Path, texts: Iterable[str]) -> Path:
-    """Tokenise once; the stage's folder name already stands for text, tokenizer and settings."""
-    if not (folder / "packed.json").is_file():
-        pack(load(reader), texts, folder, separator=separator_id(reader))
-    return folder
-
-
 def _replay(
     section: Pretrain, settings: Settings, inputs: Inputs, out: Path, reader: Path
 ) -> tuple[Path | None, dict[str, Any]]:
@@ -282,7 +230,7 @@ def _replay(
     if settings.replay_ratio == 0.0:
         return None, {}
     if section.replay == "corpus":
-        return _packed(out / "packed" / "replay", reader, _texts(inputs, "source")), {}
+        return packed(out / "packed" / "replay", reader, train_texts(inputs, "source")), {}
     tokens = section.replay_tokens or int(
         settings.steps * settings.batch_rows * settings.length * settings.replay_ratio
     )
@@ -305,4 +253,4 @@ def _replay(
     # Not splitlines(): it also splits at U+2028 and its like, which JSON strings may hold.
     lines = written.read_text(encoding="utf-8").split("\n")
     texts = [json.loads(line)["text"] for line in lines if line]
-    return _packed(out / "packed" / "replay", reader, texts), read_json(written.with_name(FACTS))
+    return packed(out / "packed" / "replay", reader, texts), read_json(written.with_name(FACTS))

@@ -113,6 +113,7 @@ def train(
     log: Log | None = None,
     after_step: Callable[[int, Any], None] | None = None,
     retention: Retention | None = None,
+    name: str = "pretrain",
 ) -> dict[str, Any]:
     """Train the model in `model_folder` on packed rows; writes `out/model`, resumable until then.
 
@@ -123,7 +124,7 @@ def train(
     had. With a `teacher` (the base's folder; `replay` must then be packed with the base's tokenizer), replay rows
     teach the model to predict what the teacher predicts instead of the text itself. `after_step(step, model)` may
     look at the model between steps; `retention` measures it there, and may stop the run or turn it back (see
-    retention.py). Returns a summary with steps, tokens, seconds and the last loss.
+    retention.py). Returns a summary with steps, tokens, seconds and the last loss; `name` is who the log says trains.
 
     Raises:
         RecipeError: rates or phases do not fit together or to the model, or the device is not there.
@@ -133,7 +134,7 @@ def train(
 
     With `compute.layout`, every process calls it alike; the first one writes, and all return the summary.
     """
-    data, compute = _Data(target, replay, teacher, old_rows, base), compute or Compute()
+    data, compute = _Data(target, replay, teacher, old_rows, base, name), compute or Compute()
     if compute.layout is None:
         group = Group.alone()
     else:
@@ -172,13 +173,14 @@ def old_rows_share(settings: Settings) -> float:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a run learns from, and how many rows are old."""
+    """What a run learns from, how many rows are old, and what the log calls it."""
 
     target: Path
     replay: Path | None
     teacher: Path | None
     old_rows: int
     base: str
+    name: str
 
 
 class _Run:
@@ -243,7 +245,7 @@ class _Run:
             arithmetic = share_batch(
                 self.settings.batch_rows, self.settings.length, self.compute.micro_rows, self.group.data_parallel
             )
-            self.log.say(f"pretrain: {self.group}; {arithmetic}")
+            self.log.say(f"{self.data.name}: {self.group}; {arithmetic}")
             return load_sharded(folder, self.group, bfloat16=self.dtype is torch.bfloat16)
         load = load_model if self.settings.lora.quantize == "none" else load_quantized
         return load(folder, self.device)
@@ -259,14 +261,14 @@ class _Run:
         self.learner.enter(number)
         self.speed.learn(self.model)
         if self.settings.phases != (Phase(),):
-            self.log.say(f"pretrain: {describe(self.learner)}")
+            self.log.say(f"{self.data.name}: {describe(self.learner)}")
 
     def go(self, after_step: Callable[[int, Any], None] | None) -> dict[str, Any]:
         """Resume, take every step that is left, write the model; returns the summary."""
         self._resume()
         steps, tokens = self.settings.steps, self.step_tokens
         self._watched()
-        progress = self.log.progress("pretrain", steps * tokens, unit="tokens", done=self.step * tokens)
+        progress = self.log.progress(self.data.name, steps * tokens, unit="tokens", done=self.step * tokens)
         self.tracking.begin(self.step)
         with closing(self.tracking), self.saving.written(), stop_requested() as asked:
             while self.step < steps:
@@ -431,7 +433,7 @@ class _Run:
         self.step, state = found
         self._enter(self.learner.due(self.step - 1))
         self._take(state)
-        self.log.say(f"pretrain: going on from step {self.step} of {self.settings.steps}")
+        self.log.say(f"{self.data.name}: going on from step {self.step} of {self.settings.steps}")
 
     def _take(self, state: dict[str, Any]) -> None:
         self.learner.load(state)
