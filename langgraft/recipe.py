@@ -142,6 +142,15 @@ class Surgery(Section):
     """Seed of random starts."""
 
 
+class CurriculumPoint(Section):
+    """Shares at a position in the run, as `[[pretrain.mixture.curriculum]]` tables; in between they are linear."""
+
+    at: float = Field(ge=0, le=1)
+    """Position: 0 is the start of the run, 1 its end. Before the first table and after the last one shares stay."""
+    shares: dict[str, float]
+    """Share of every source there, as `pretrain.mixture.shares`."""
+
+
 class Mixture(Section):
     """How much of the training comes from which source of `corpus.target`, in tokens. Left out: as much as there is."""
 
@@ -151,7 +160,12 @@ class Mixture(Section):
     temperature: float = Field(default=1.0, gt=0)
     """For shares by size: 1 is natural, 2 and more bring them closer to equal."""
     max_epochs: float | None = Field(default=None, gt=0)
-    """Most often that a source is repeated, such as 4; what it cannot give comes from the others."""
+    """Most often that a source is repeated, such as 4; what it cannot give comes from the others. A curriculum that
+    repeats one more often is refused."""
+    curriculum: list[CurriculumPoint] = Field(default_factory=list)
+    """Shares that change on the way, instead of `shares` and `temperature`."""
+    order: Literal["shuffled", "length"] = "shuffled"
+    """Order of the documents of each source: `shuffled`, or by `length`, short ones first, in every repetition."""
 
 
 class Phase(Section):

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from langgraft.corpus.curriculum import check_points
 from langgraft.corpus.prepare import read_split
-from langgraft.errors import RecipeError
+from langgraft.errors import CorpusError, RecipeError
 from langgraft.evaluation.retention import Bounds, Gauge, Held
 from langgraft.methods import suggest
 from langgraft.recipe import Mixture, Pretrain, Recipe
@@ -79,6 +80,13 @@ def _check_retention(section: Pretrain, recipe: Recipe) -> None:
 
 
 def _check_mixture(mixture: Mixture) -> None:
+    if mixture.curriculum:
+        if mixture.shares or mixture.temperature != 1:
+            raise RecipeError("pretrain.mixture: give either a curriculum or shares or a temperature")
+        try:
+            check_points(_points(mixture))
+        except CorpusError as error:
+            raise RecipeError(f"pretrain.mixture.{error}") from error
     if not mixture.shares:
         return
     if mixture.temperature != 1:
@@ -87,13 +95,17 @@ def _check_mixture(mixture: Mixture) -> None:
         raise RecipeError("pretrain.mixture.shares: shares must not be negative, and one must be above 0")
 
 
-def _check_names(shares: dict[str, float], names: set[str]) -> None:
+def _points(mixture: Mixture) -> list[tuple[float, dict[str, float]]]:
+    return [(point.at, point.shares) for point in mixture.curriculum]
+
+
+def _check_names(shares: dict[str, float], names: set[str], field: str = "shares") -> None:
     """Say which names are not those of the sources in the train split; rows may name sources of their own."""
     for name in sorted(set(shares) - names):
-        raise RecipeError(f"pretrain.mixture.shares: no text of source {name} is there; {suggest(name, names)}")
+        raise RecipeError(f"pretrain.mixture.{field}: no text of source {name} is there; {suggest(name, names)}")
     missing = sorted(names - set(shares))
     if missing:
-        raise RecipeError(f"pretrain.mixture.shares: give a share for {', '.join(missing)} too; 0 leaves a source out")
+        raise RecipeError(f"pretrain.mixture.{field}: give a share for {', '.join(missing)} too; 0 leaves a source out")
 
 
 def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -204,6 +216,8 @@ def _target(
     there = {document.source for document in read_split(inputs.folders["corpus"] / "text", "target", "train")}
     if mixture.shares:
         _check_names(mixture.shares, there)
+    if mixture.curriculum:
+        _check_names(mixture.curriculum[0].shares, there, "curriculum")
     wanted = {name for name, share in mixture.shares.items() if share > 0} or there
     folders = {
         name: packed(folder / f"{number:03d}", model, train_texts(inputs, "target", name))
@@ -217,6 +231,8 @@ def _target(
         shares={name: share for name, share in mixture.shares.items() if share > 0},
         temperature=mixture.temperature,
         max_epochs=mixture.max_epochs,
+        curriculum=_points(mixture),
+        order=mixture.order,
     )
     for name, part in parts.items():
         inputs.log.say(f"mixture: {name} {part['share']:.1%}, {part['epochs']:.2f} times over")

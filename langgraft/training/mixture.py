@@ -2,19 +2,21 @@
 
 A mixture is a folder with one packed folder for each source and `mixture.json`, which names them and their shares.
 Row `i` comes from the source that `corpus.mix.source_at` gives, so every stretch of training holds every source in
-its share, and a run that resumes reads the rows it would have read.
+its share, and a run that resumes reads the rows it would have read. With `curriculum.json` beside it, shares depend on
+the position in the run (`corpus.curriculum`).
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from langgraft.corpus.curriculum import Curriculum, Points
 from langgraft.corpus.mix import by_temperature, source_at, tokens
 from langgraft.errors import CorpusError
 from langgraft.store import read_json, write_json
 from langgraft.training.packing import Packed, Row
 
-_FILE = "mixture.json"
+_FILE, _CURRICULUM = "mixture.json", "curriculum.json"
 
 
 def write_mixture(
@@ -25,6 +27,8 @@ def write_mixture(
     shares: Mapping[str, float] | None = None,
     temperature: float = 1.0,
     max_epochs: float | None = None,
+    curriculum: Points = (),
+    order: str = "shuffled",
 ) -> dict[str, dict[str, float]]:
     """Write `folder/mixture.json` for packed folders that lie in `folder`; returns what each source gives.
 
@@ -34,18 +38,22 @@ def write_mixture(
         shares: share of each source, on any scale; 0 leaves it out. None takes them from the sizes.
         temperature: for shares from the sizes: 1 is natural, more is closer to equal.
         max_epochs: most often that a source is repeated; None sets no limit.
+        curriculum: (position in the run, shares) instead of `shares` and `temperature`.
+        order: of the documents of each source, as `Packed` has it.
 
     Returns:
         For each source its `tokens` on disk, `share` of the training, and `epochs`.
 
     Raises:
-        CorpusError: the sources do not have the budget within `max_epochs`, or as `mix.tokens`.
+        CorpusError: the sources do not have the budget within `max_epochs`, or as `mix.tokens` and `curriculum`.
     """
     facts = {name: read_json(path / "packed.json") for name, path in sources.items()}
     sizes = {name: row["tokens"] + row["documents"] for name, row in facts.items()}
-    wanted = dict(shares) if shares else by_temperature(sizes, temperature)
     limit = max_epochs if max_epochs is not None else float("inf")
-    found = tokens(sizes, wanted, budget, limit)
+    if curriculum:
+        found = _by_position(sizes, curriculum, budget, limit)
+    else:
+        found = tokens(sizes, dict(shares) if shares else by_temperature(sizes, temperature), budget, limit)
     have = sum(found.values())
     if have < 0.999 * budget:
         raise CorpusError(
@@ -60,8 +68,32 @@ def write_mixture(
         }
         for name in sizes
     }
-    write_json(folder / _FILE, {name: {"folder": sources[name].name, **part} for name, part in parts.items()})
+    rows = {name: {"folder": sources[name].name, "order": order, **part} for name, part in parts.items()}
+    if curriculum:
+        points = [{"at": at, "shares": dict(of)} for at, of in curriculum]
+        write_json(folder / _CURRICULUM, {"places": budget, "points": points})
+    else:
+        (folder / _CURRICULUM).unlink(missing_ok=True)
+    write_json(folder / _FILE, rows)
     return parts
+
+
+def _by_position(sizes: Mapping[str, float], points: Points, budget: int, limit: float) -> dict[str, float]:
+    """Places of each source under a curriculum.
+
+    Raises:
+        CorpusError: a source would be repeated more often than `limit`, which cannot be made good by others without
+            changing the curriculum.
+    """
+    course = Curriculum(points, budget)
+    found = {name: course.total(name) if name in course.names else 0.0 for name in sizes}
+    for name, size in sizes.items():
+        if found[name] > limit * size * 1.001:
+            raise CorpusError(
+                f"curriculum: source {name} would be read {found[name] / size:.2f} times, more than max_epochs = "
+                f"{limit:g}; give it smaller shares, train on fewer tokens, or raise max_epochs"
+            )
+    return found
 
 
 class Mixture:
@@ -70,14 +102,23 @@ class Mixture:
     def __init__(self, folder: Path, *, length: int, seed: int) -> None:
         parts: dict[str, Any] = read_json(folder / _FILE)
         self._shares = {name: float(part["share"]) for name, part in parts.items() if part["share"] > 0}
-        self._packed = {name: Packed(folder / parts[name]["folder"], length=length, seed=seed) for name in self._shares}
+        self._packed = {
+            name: Packed(folder / part["folder"], length=length, seed=seed, order=part.get("order", "shuffled"))
+            for name, part in parts.items()
+            if name in self._shares
+        }
+        self._course: Curriculum | None = None
+        if (folder / _CURRICULUM).is_file():
+            course = read_json(folder / _CURRICULUM)
+            points = [(point["at"], point["shares"]) for point in course["points"]]
+            self._course = Curriculum(points, course["places"] / length)
         self.bytes_per_place = sum(
             share * self._packed[name].bytes_per_place for name, share in self._shares.items()
         ) / sum(self._shares.values())
 
     def row(self, index: int) -> Row:
         """Row `index`; sources are repeated without end."""
-        name, own = source_at(index, self._shares)
+        name, own = self._course.source_at(index) if self._course else source_at(index, self._shares)
         return self._packed[name].row(own)
 
 

@@ -70,9 +70,12 @@ def _npy_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
 
 
 class Packed:
-    """Reads rows of a packed folder; `row(i)` is a pure function of (folder, length, seed, i)."""
+    """Reads rows of a packed folder; `row(i)` is a pure function of (folder, length, seed, order, i).
 
-    def __init__(self, folder: Path, *, length: int, seed: int) -> None:
+    `order` is "shuffled", or "length" for short documents first in every epoch (equally long ones are shuffled).
+    """
+
+    def __init__(self, folder: Path, *, length: int, seed: int, order: str = "shuffled") -> None:
         # Two epochs at a time, because a batch may straddle their border.
         self._epoch = functools.lru_cache(maxsize=2)(self._order)
         self.tokens = np.load(folder / "tokens.npy", mmap_mode="r")
@@ -81,13 +84,15 @@ class Packed:
         self.separator: int = counts["separator"]
         # Places are tokens and the ends of documents: with short documents the ends are many.
         self.bytes_per_place: float = counts["bytes"] / (counts["tokens"] + counts["documents"])
-        self.length, self.seed = length, seed
+        self.length, self.seed, self.by_length = length, seed, order == "length"
         self.places = int(self.offsets[-1]) + len(self.offsets) - 1
         self.rows_per_epoch = max(self.places // length, 1)
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Document order of an epoch, and where each document starts in its stream."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.offsets) - 1)
+        if self.by_length:
+            order = order[np.argsort(np.diff(self.offsets)[order], kind="stable")]
         sizes = np.diff(self.offsets)[order] + 1
         return order, np.concatenate([[0], np.cumsum(sizes)])
 

@@ -90,3 +90,44 @@ def test_open_rows_tells_a_mixture_from_a_packed_folder(tmp_path: Path, sources:
 def test_too_little_text_for_the_limit(tmp_path: Path, sources: dict[str, Path]) -> None:
     with pytest.raises(CorpusError, match=r"training takes 80,000 tokens of text, but the sources give 4,960"):
         write_mixture(tmp_path, sources, budget=80_000, shares={"small": 1, "large": 1}, max_epochs=2)
+
+
+EASY_FIRST = [(0.0, {"small": 1.0, "large": 0.0}), (1.0, {"small": 0.0, "large": 1.0})]
+
+
+def test_a_curriculum_gives_every_tenth_of_the_run_its_tokens(tmp_path: Path, sources: dict[str, Path]) -> None:
+    parts = write_mixture(tmp_path, sources, budget=400 * LENGTH, curriculum=EASY_FIRST)
+    assert parts["small"]["share"] == pytest.approx(0.5)
+    assert parts["small"]["epochs"] == pytest.approx(20)
+    rows = Mixture(tmp_path, length=LENGTH, seed=1)
+    for tenth in range(10):
+        read = [rows.row(i).ids for i in range(40 * tenth, 40 * (tenth + 1))]
+        tokens = sum(int((ids == TOKEN["small"]).sum()) for ids in read)
+        assert abs(tokens - (38 - 4 * tenth) * 7) <= 7  # a row, of which one place is the separator
+    again = Mixture(tmp_path, length=LENGTH, seed=1)
+    assert [again.row(i).ids.tolist() for i in (399, 3)] == [rows.row(i).ids.tolist() for i in (399, 3)]
+
+
+def test_a_curriculum_that_repeats_too_often_is_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
+    with pytest.raises(CorpusError, match=r"source small would be read 20.00 times, more than max_epochs = 4; give"):
+        write_mixture(tmp_path, sources, budget=400 * LENGTH, curriculum=EASY_FIRST, max_epochs=4)
+    write_mixture(tmp_path, sources, budget=400 * LENGTH, curriculum=EASY_FIRST, max_epochs=20)
+    write_mixture(tmp_path, sources, budget=100 * LENGTH, shares={"small": 1, "large": 3})
+    assert rows_of(tmp_path, 100) == {"small": 25, "large": 75}  # the curriculum is gone
+
+
+def test_short_documents_first(tmp_path: Path) -> None:
+    sizes = [5, 1, 3, 1, 4, 2]
+    folder = tmp_path / "a"
+    folder.mkdir()
+    np.save(folder / "tokens.npy", np.concatenate([np.full(size, 10 + i) for i, size in enumerate(sizes)]))
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(sizes)]))
+    write_json(folder / "packed.json", {"separator": 0, "tokens": 16, "documents": 6, "bytes": 16})
+    write_mixture(tmp_path, {"a": folder}, budget=44, order="length")
+    orders = set()
+    for seed in range(8):
+        ids = Mixture(tmp_path, length=22, seed=seed).row(0).ids.tolist()
+        documents = [token for i, token in enumerate(ids) if token and ids[i - 1] == 0]
+        assert [sizes[token - 10] for token in documents] == sorted(sizes)
+        orders.add(tuple(documents))
+    assert len(orders) == 2  # the two of one token in either order
