@@ -1,6 +1,8 @@
 """The pretrain stage: every field of the section reaches the training loop, and replay of each kind works."""
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,12 @@ def test_self_written_replay_is_kept_for_other_settings(
     [
         ({"shares": {"wiki": 0, "b.txt": 0}}, "one must be above 0"),
         ({"shares": {"wiki": 1, "b.txt": 1}, "temperature": 2}, "either shares or a temperature"),
+        (
+            {"curriculum": [{"at": 0.0, "shares": {"a": 1}}], "temperature": 2},
+            "either a curriculum or shares or a temp",
+        ),
+        ({"curriculum": [{"at": 0.0, "shares": {"a": 0}}]}, r"pretrain\.mixture\.curriculum, at = 0: shares must not"),
+        ({"curriculum": [{"at": 0.5, "shares": {"a": 1}}, {"at": 0.0, "shares": {"a": 1}}]}, "positions rise from 0"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_told_before_anything_runs(mixture: dict[str, object], message: str) -> None:
@@ -181,6 +189,33 @@ def test_a_mixture_is_trained_on(finished: Finished, tmp_path: Path) -> None:
     assert part["share"] == 1
     assert 0 < part["epochs"] <= 4
     assert (copy.stage("pretrain") / "packed" / "target" / "mixture.json").is_file()
+
+
+def test_a_curriculum_is_trained_on_and_resumed_to_the_same_weights(finished: Finished, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path, without=("pretrain", "evaluate", "export"))
+    train = copy.stage("corpus") / "text" / "target" / "train.jsonl.gz"
+    rows = [json.loads(line) for line in gzip.decompress(train.read_bytes()).splitlines()]
+    rows = [{**row, "source": ("easy", "hard")[i % 2]} for i, row in enumerate(rows)]
+    train.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    points = "[{at = 0.0, shares = {easy = 1, hard = 0}}, {at = 1.0, shares = {easy = 0, hard = 1}}]"
+    given = ["--set", f"pretrain.mixture.curriculum={points}", "--set", "pretrain.mixture.order=length"]
+    given += ["--set", "pretrain.tokens=768", "--set", "pretrain.replay=corpus", "--until", "pretrain"]
+    done = copy.again(*given, "--set", "pretrain.mixture.max_epochs=0.001")
+    assert done.code == 2
+    assert "curriculum: source easy would be read" in done.sentence()
+    done = copy.again(*given)
+    assert done.code == 0, done.err
+    folder, whole = copy.stage("pretrain"), copy.weights()
+    parts = json.loads((folder / "stage.json").read_text(encoding="utf-8"))["summary"]["mixture"]
+    assert {name: part["share"] for name, part in parts.items()} == pytest.approx({"easy": 0.5, "hard": 0.5})
+    shutil.rmtree(folder / "model")
+    (folder / "stage.json").unlink()
+    done = copy.again(*given)
+    assert "going on from step 4 of 6" in done.err
+    assert copy.weights() == whole
+    wrong = points.replace("easy", "eesy")
+    done = copy.again("--set", f"pretrain.mixture.curriculum={wrong}", "--until", "pretrain")
+    assert "pretrain.mixture.curriculum: no text of source eesy is there; did you mean `easy`" in done.sentence()
 
 
 WATCHED = ["every=2", "documents=20", "items=8", "max_new_tokens=4", 'source_prompts=["The quick"]']
