@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from langgraft.recipe import InputText, LabelledSection, Phase, Recipe
+from langgraft.recipe import CurriculumPoint, InputText, LabelledSection, Phase, Recipe
 from langgraft.recipe_file import fields, section_type
 
 PAGE = Path(__file__).with_name("recipe.md")
@@ -16,8 +16,8 @@ HEAD = """\
 # The recipe: every field
 
 A recipe is a strict TOML file: an unknown field or a wrong type is an error that names the field and suggests the
-right one. Sections are stages, in order; `[pretrain]`, `[evaluate]` and `[export]` may be left out. `[compute]` is how
-and where, and never changes what is made. On the command line `--set section.field=value` overrides a field.
+right one. Sections are stages, in order; `[pretrain]`, `[align]`, `[evaluate]` and `[export]` may be left out. `[compute]`
+is how and where, and never changes what is made. On the command line `--set section.field=value` overrides a field.
 
 This page is written by `python docs/generate.py` from `langgraft/recipe.py`.
 
@@ -31,6 +31,8 @@ NAMES = {
     "float": "number",
     "bool": "true or false",
     "dict[str, Any]": "table",
+    "dict[str, float]": "table",
+    "dict[str, dict[str, Any]]": "tables",
     "dict[str, SlurmJob]": "tables",
     "dict[str, LabelledSection]": "tables",
 }
@@ -47,7 +49,7 @@ def _sections() -> Iterator[str]:
         if kind is None:
             continue
         # Tables of text have a heading of their own below.
-        own = ("target", "source.") if name == "corpus" else ("phases.",)
+        own = {"corpus": ("target", "source."), "align": ("parallel.",)}.get(name, ("phases.", "mixture.curriculum."))
         rows = [row for row in fields(kind) if not row[0].startswith(own)]
         yield f"\n## [{name}]\n\n{(kind.__doc__ or '').strip()}\n\n{_table(rows)}"
         if name == "corpus":
@@ -56,7 +58,11 @@ def _sections() -> Iterator[str]:
                 f"{(InputText.__doc__ or '').strip()}\n\n{_table(list(fields(InputText)))}"
             )
         if name == "pretrain":
-            yield f"\n### [[pretrain.phases]]\n\n{(Phase.__doc__ or '').strip()}\n\n{_table(list(fields(Phase)))}"
+            for table, inner in (("mixture.curriculum", CurriculumPoint), ("phases", Phase)):
+                text = (inner.__doc__ or "").strip()
+                yield f"\n### [[pretrain.{table}]]\n\n{text}\n\n{_table(list(fields(inner)))}"
+        if name == "align":
+            yield "\n### [[align.parallel]]\n\nThe fields of `[[corpus.target]]`.\n"
         if name == "evaluate":
             yield (
                 "\n### [evaluate.classification.NAME]\n\n"
