@@ -1,5 +1,6 @@
-"""The command that trains one model on some text, outside any recipe."""
+"""The commands that train one model on some text, outside any recipe, and that make such text of pairs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -78,6 +79,36 @@ def train(
         show_json(done.as_dict())
 
 
+def parallel(
+    inputs: Annotated[list[str], typer.Argument(help="Text in both languages: rows with both codes, PO, MO, TMX.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: JSONL with `text`.")],
+    language: Language,
+    source_language: SourceLanguage = "en",
+    format_: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="translation (default), interleaved, bilingual or code_switched; repeatable."),
+    ] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Evaluation sets that no pair may overlap with.")] = None,
+    seed: Annotated[int, typer.Option(help="Of templates and of how many pairs make a document.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write parallel text as documents to train on, in one or more formats."""
+    from langgraft.corpus.document import Input
+    from langgraft.corpus.pairs import counted, write_parallel
+
+    formats = format_ or ["translation"]
+    found = write_parallel(
+        [Input(path) for path in inputs], out, language, source_language, formats=formats, against=against or (),
+        seed=seed,
+    )  # fmt: skip
+    written = ", ".join(f"{count:,} {name}" for name, count in found["documents"].items()) or "none"
+    say(f"{found['used']:,} of {found['read']:,} pairs; left out: {counted(found['left_out'])}")
+    say(f"wrote {out}: {written}")
+    if as_json:
+        show_json(found)
+
+
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(train)
+    app.command()(parallel)

@@ -16,12 +16,13 @@ from langgraft.corpus.langid import Identifier
 from langgraft.corpus.lines import line_of, parse
 from langgraft.corpus.near import Hashes, ngrams, text_key
 from langgraft.corpus.normalise import normalise
+from langgraft.corpus.parallel import check_format, formatted
 from langgraft.corpus.readers import choose, read_pairs
 from langgraft.corpus.readers_rows import rows
 from langgraft.corpus.sources import is_hub, resolve
 from langgraft.corpus.split import order
 from langgraft.errors import CorpusError
-from langgraft.store import staged_folder, write_json
+from langgraft.store import staged_file, staged_folder, write_json
 from langgraft.text import language
 
 _ROW_READERS = frozenset(("jsonl", "json", "delimited", "parquet"))
@@ -174,6 +175,42 @@ def write_pairs(prepared: Prepared, folder: Path) -> None:
             with (staging / f"{name}.jsonl").open("wb") as file:
                 file.writelines(line_of(pair._asdict()) for pair in pairs)
         write_json(staging / FACTS, prepared.facts)
+
+
+def write_parallel(
+    inputs: Sequence[Input],
+    out: Path,
+    code: str,
+    source_code: str,
+    *,
+    formats: Sequence[str] = ("translation",),
+    against: Sequence[str] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write parallel text in some formats as JSONL rows of `text, id, source, license`; `source` is the format.
+
+    Args:
+        against: evaluation sets whose texts no pair may overlap with.
+
+    Returns:
+        As `Prepared.facts`, and `documents` of each format.
+
+    Raises:
+        CorpusError, RecipeError: a file cannot be read, too few pairs are left, or a format is unknown.
+    """
+    for name in formats:
+        check_format(name, {})
+    held = list(held_texts(against, code))
+    found = prepare_pairs(inputs, code, source_code, held_out=held, source_held_out=held, seed=seed)
+    license_ = ", ".join(sorted(found.facts["licenses"]))
+    documents: dict[str, int] = {}
+    with staged_file(Path(out)) as staging, staging.open("wb") as file:
+        for name in dict.fromkeys(formats):
+            texts = formatted(found.train, name, language(code), language(source_code), seed=seed)
+            for number, text in enumerate(texts, 1):
+                file.write(line_of({"text": text, "id": f"{name}-{number}", "source": name, "license": license_}))
+                documents[name] = number
+    return {**found.facts, "documents": documents}
 
 
 def read_pairs_of(folder: Path, name: str) -> Iterator[Pair]:

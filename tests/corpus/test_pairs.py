@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import langgraft
 from pico import sentences
 
 from langgraft.corpus.document import Input, Pair, Report
@@ -191,6 +192,24 @@ def test_pairs_are_set_apart_by_a_hash_and_their_like_are_left_out(tmp_path: Pat
     write_pairs(one, tmp_path / "out")
     assert list(read_pairs_of(tmp_path / "out", "train")) == one.train
     assert list(read_pairs_of(tmp_path / "out", "dev")) == one.dev
+
+
+def test_the_command_writes_documents_in_the_formats_asked_for(tmp_path: Path) -> None:
+    many(tmp_path, 200)
+    out, held = tmp_path / "out.jsonl", write(tmp_path / "held.jsonl", [{"text": sentences(3)[2]}])
+    given = ("--language", "yue", "-o", out, "--against", held, "--json")
+    done = langgraft("parallel", tmp_path / "many.jsonl", *given, "--format", "bilingual", "--format", "interleaved")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["left_out"]["held_out"] == 1
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert Counter(row["source"] for row in rows) == facts["documents"]
+    assert set(facts["documents"]) == {"bilingual", "interleaved"}
+    assert rows[0]["text"].startswith(f"{sentences(1)[0]} (This is what number 0 says.)")
+    assert {row["license"] for row in rows} == {"CC0-1.0"}
+    done = langgraft("parallel", tmp_path / "many.jsonl", *given, "--format", "bilingul")
+    assert done.code == 2
+    assert "`bilingul` is unknown; did you mean `bilingual`" in done.sentence()
 
 
 def test_nothing_left_is_told_with_the_reasons(tmp_path: Path) -> None:
