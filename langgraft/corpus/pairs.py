@@ -144,7 +144,7 @@ def prepare_pairs(
         "dev": len(apart),
         "left_out": {reason: count for reason, count in sorted(left.items()) if count},
         "sources": dict(Counter(pair.source for pair in train)),
-        "licenses": dict(Counter(pair.license or "not named" for pair in train)),
+        "licenses": dict(Counter(pair.license or "unknown" for pair in train)),
         "damaged": report.damaged,
     }
     return Prepared(train, apart, facts)

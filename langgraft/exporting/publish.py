@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langgraft.corpus.card import hub_license
 from langgraft.errors import GateError, LanggraftError, ModelError
 from langgraft.exporting.card import model_card
 from langgraft.exporting.folder_gates import folder_gates
@@ -32,6 +33,7 @@ class Source:
     base: str = ""
     language: tuple[str, ...] = ()
     data: Path | None = None
+    pairs: tuple[str, ...] = ()  # licences of parallel text, which is not in `data`
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def source_of(path: Path) -> Source:
         raise ModelError(f'{path} exported no hub folder; add `to = ["hf"]` to [export] and run it again')
     card = folders["corpus"] / "text" if "corpus" in folders else None
     codes = tuple(code for key in ("language", "source_language") if (code := (report.get(key) or {}).get("code")))
-    return Source(exported / "hf", report.get("gates", []), str(report.get("base") or ""), codes, card)
+    pairs = (report.get("align") or {}).get("pairs") or {}
+    found = tuple(sorted({hub_license(name) for name in pairs.get("licenses") or {}}))
+    return Source(exported / "hf", report.get("gates", []), str(report.get("base") or ""), codes, card, found)
 
 
 def plan_publication(
@@ -110,7 +114,7 @@ def plan_publication(
         _check_gates(source)
     folder = data or source.data
     facts = _data_facts(folder) if folder else None
-    texts = facts["licenses"] if facts else []
+    texts = sorted({*(facts["licenses"] if facts else []), *source.pairs})
     base = base_license or _base_license(source)
     name, why = _license(base, texts, license_, known=facts is not None, force=force)
     listed = read_manifest(source.folder)["files"] if (source.folder / MANIFEST).is_file() else inventory(source.folder)

@@ -11,6 +11,7 @@ from pico import pico_recipe, sentences
 
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
+from langgraft.exporting.publish import source_of
 from langgraft.pipeline import plan
 from langgraft.recipe import Align, Pretrain, Recipe
 from langgraft.recipe_file import load_recipe
@@ -164,6 +165,7 @@ def test_the_whole_stage(aligned: tuple[Finished, list[str]]) -> None:
     assert "3 held out" in page
     assert "made up (parallel)" in (copy.stage("export") / "hf" / "README.md").read_text(encoding="utf-8")
     assert "align: 256/256 tokens" in done.err
+    assert source_of(copy.run).pairs == ("cc0-1.0",)  # what the model may be published under depends on it
 
 
 def test_an_evaluation_set_is_kept_out_and_enters_the_fingerprint(
