@@ -16,8 +16,9 @@ HEAD = """\
 # The recipe: every field
 
 A recipe is a strict TOML file: an unknown field or a wrong type is an error that names the field and suggests the
-right one. Sections are stages, in order; `[pretrain]`, `[evaluate]` and `[export]` may be left out. `[compute]` is how
-and where, and never changes what is made. On the command line `--set section.field=value` overrides a field.
+right one. Sections are stages, in order; `[pretrain]`, `[evaluate]`, `[export]` and `[publish]` may be left out.
+`[compute]` is how and where, and never changes what is made. On the command line `--set section.field=value` overrides
+a field.
 
 This page is written by `python docs/generate.py` from `langgraft/recipe.py`.
 

@@ -42,6 +42,7 @@ SECTIONS: dict[str, type] = {
     "tokenizer": dict,
     "gates": list,
     "export": dict,
+    "publish": dict,
     "stages": list,
 }
 
