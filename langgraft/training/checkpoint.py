@@ -124,8 +124,8 @@ def newest(folder: Path, log: Log) -> int | None:
     return None
 
 
-def load_step(folder: Path, step: int) -> dict[str, Any]:
-    """Load the checkpoint of one step.
+def load_step(folder: Path, step: int, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Load the checkpoint of one step, or what is wanted of it.
 
     Raises:
         TrainingError: it is damaged or not there.
@@ -133,7 +133,7 @@ def load_step(folder: Path, step: int) -> dict[str, Any]:
     found = folder / name_of(step)
     if problem := check(found):
         raise TrainingError(f"checkpoint {found} is damaged ({problem}); run again with another folder")
-    return load(folder, step)
+    return load(folder, step, without=without)
 
 
 def check(checkpoint: Path) -> str | None:
@@ -156,13 +156,15 @@ def check(checkpoint: Path) -> str | None:
     return None
 
 
-def load(folder: Path, step: int) -> dict[str, Any]:
-    """The state in a checkpoint; tensors that several processes saved in parts come as `Stored`."""
+def load(folder: Path, step: int, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The state in a checkpoint, or what is wanted of it; what several processes saved in parts comes as `Stored`."""
     checkpoint = folder / name_of(step)
     state: dict[str, Any] = {}
     parts: dict[str, list[Path]] = {}
     for file in sorted(checkpoint.iterdir()):
         name, dash, _ = file.stem.partition("-")
+        if name in without:
+            continue
         if dash:
             parts.setdefault(name, []).append(file)
         elif file.suffix == ".pt":
