@@ -61,11 +61,8 @@ def take_checkpoint(name: str, out: Path, *, log: Log | None = None) -> int:
     log = log or Log(quiet=True)
     folder, wanted = place_of(name)
     facts = _source(folder)
-    step = wanted if wanted is not None else checkpoint.newest(folder / CHECKPOINTS, log)
-    there = sorted(int(path.name.removeprefix("step-")) for path in (folder / CHECKPOINTS).glob("step-*"))
-    if step is None or step not in there:
-        raise TrainingError(f"{folder} holds no checkpoint of step {step}; there are {', '.join(map(str, there))}")
-    state = checkpoint.load_step(folder / CHECKPOINTS, step, without=("optimizer",))
+    step = _step(folder / CHECKPOINTS, wanted, log)
+    state = checkpoint.load(folder / CHECKPOINTS, step, without=("optimizer",))
     learner = _learner(facts, state["settings"])
     learner.enter(learner.due(step - 1))
     learner.load_weights(state)
@@ -73,6 +70,22 @@ def take_checkpoint(name: str, out: Path, *, log: Log | None = None) -> int:
     learner.write(out, facts["model"], facts["base"])
     log.say(f"took step {step} of {state['settings']['steps']} from {folder}")
     return step
+
+
+def _step(folder: Path, wanted: int | None, log: Log) -> int:
+    """The step that is wanted, or the newest whole one. Touches nothing: the training may be writing there."""
+    there = sorted((int(path.name.removeprefix("step-")) for path in folder.glob("step-*")), reverse=True)
+    if wanted is not None and wanted not in there:
+        shown = ", ".join(map(str, reversed(there)))
+        raise TrainingError(f"{folder.parent} holds no checkpoint of step {wanted}; there are {shown}")
+    problem: str | None = None
+    for step in there if wanted is None else [wanted]:
+        problem = checkpoint.check(folder / checkpoint.name_of(step))
+        if problem is None:
+            return step
+        log.say(f"checkpoint {checkpoint.name_of(step)} is damaged ({problem})")
+    which = "every checkpoint there" if wanted is None else f"the checkpoint of step {wanted}"
+    raise TrainingError(f"{folder}: {which} is damaged ({problem}); take another one, or restore it from a backup")
 
 
 def _source(folder: Path) -> dict[str, Any]:

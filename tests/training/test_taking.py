@@ -14,7 +14,7 @@ from torch import Tensor
 
 from langgraft.errors import TrainingError
 from langgraft.progress import Log
-from langgraft.store import read_json, sha256_file, write_json
+from langgraft.store import TEMPORARY, read_json, sha256_file, write_json
 from langgraft.training.adapter import load_adapter
 from langgraft.training.device import load_model
 from langgraft.training.loop import Settings, train
@@ -154,8 +154,13 @@ def test_what_cannot_be_taken(run: Path, tmp_path: Path) -> None:
     write_json(copy / SOURCE, {**found, "model": str((run / found["model"]).resolve())})
     weights = copy / "checkpoints" / "step-000004" / "model.pt"
     weights.write_bytes(weights.read_bytes()[:-9])
-    assert "is damaged (model.pt is missing or cut short)" in refusal(f"{copy}@4")
+    assert "step 4 is damaged (model.pt is missing or cut short)" in refusal(f"{copy}@4")
+    half_written = copy / "checkpoints" / f"{TEMPORARY}step-000006"
+    half_written.mkdir()
     assert take_checkpoint(str(copy), tmp_path / "taken") == 2, "the newest that is whole"
+    assert half_written.is_dir(), "the training may be writing it"
+    (copy / "checkpoints" / "step-000002" / "model.pt").unlink()
+    assert "every checkpoint there is damaged" in refusal(copy)
     assert not (tmp_path / "taken" / "adapter").exists()
 
 
