@@ -16,7 +16,7 @@ HEAD = """\
 # The recipe: every field
 
 A recipe is a strict TOML file: an unknown field or a wrong type is an error that names the field and suggests the
-right one. Sections are stages, in order; `[pretrain]`, `[align]`, `[evaluate]` and `[export]` may be left out.
+right one. Sections are stages, in order; those after `[surgery]` may be left out.
 `[compute]` is how and where, and never changes what is made. On the command line `--set section.field=value` overrides
 a field.
 

@@ -329,7 +329,12 @@ def export(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model; of the adapter for adapter and merged.")
     ] = None,
-    to: Annotated[str, typer.Option(help="hf, gguf, ollama, nemo-data, adapter, or merged (base and adapter).")] = "hf",
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Instead of a model: a training's folder, or FOLDER@STEP.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="hf, gguf, ollama, onnx, megatron, nemo-data, adapter, or merged (base and adapter).")
+    ] = "hf",
     quant: Annotated[list[str], typer.Option(help="GGUF formats: f16, q8_0, q4_k_m, …")] = ["f16"],  # noqa: B006
     accept_mismatch: Annotated[
         float, typer.Option(min=0, max=1, help="GGUF: share of lines that may get other token ids in llama.cpp.")
@@ -343,16 +348,24 @@ def export(
     text_key: Annotated[str, typer.Option(help="nemo-data: field that holds the text.")] = "text",
     weight: Annotated[list[str] | None, typer.Option(help="nemo-data: name=share in the mixture.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="nemo-data: processes that tokenise.")] = 1,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(min=1, help="megatron: ranks that share every matrix; 1.")
+    ] = None,
+    transformer_impl: Annotated[
+        str | None, typer.Option(help="megatron: transformer_engine (default) or local.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write an artefact other tools read."""
     from langgraft.commands import export_command, nemo_command
 
-    if to == "nemo-data":
+    if to == "nemo-data" and checkpoint is None:
         options = {"language": language, "text_key": text_key, "workers": workers}
         judged(nemo_command(tokenizer or model, out, corpus or [], weight or [], **options), as_json)
     else:
-        judged(export_command(model, out, to, quant, accept_mismatch, base=base, dtype=dtype, system=system), as_json)
+        given = {"base": base, "dtype": dtype, "system": system}
+        split = {"tensor_parallel": tensor_parallel, "transformer_impl": transformer_impl}
+        judged(export_command(model, out, to, quant, accept_mismatch, checkpoint, **given, **split), as_json)
 
 
 cli_evaluate.add_to(app)

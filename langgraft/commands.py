@@ -16,6 +16,7 @@ from langgraft.corpus.stream import texts_of
 from langgraft.errors import RecipeError
 from langgraft.methods import suggest
 from langgraft.progress import Log
+from langgraft.store import TEMPORARY
 
 NO_LLAMA_CPP = "not checked: llama-cpp-python is not installed; pip install 'langgraft[llamacpp]'"
 VERIFY_DOCUMENTS = 100  # of each language, in which a gate compares base and extended model
@@ -181,23 +182,36 @@ def verify_command(base: str, model: Path, texts: Texts, *, models: bool) -> dic
 
 def manifest_command(folder: Path) -> dict[str, Any]:
     """`langgraft verify FOLDER`: an export holds what was written, and a hub folder still agrees with itself."""
-    from langgraft.exporting.folder_gates import folder_gates
+    from langgraft.exporting.folder_gates import folder_gates, is_hub_folder
     from langgraft.exporting.manifest import manifest_gates
 
     gates = manifest_gates(folder)
-    if gates[0]["passed"] and (folder / "config.json").is_file():
+    if gates[0]["passed"] and is_hub_folder(folder):
         gates += folder_gates(folder)
     return {"folder": str(folder), "gates": gates}
 
 
 def export_command(
-    model: Path | None, out: Path, to: str, quant: Sequence[str], accept_mismatch: float = 0.0, **given: str | None
+    model: Path | None,
+    out: Path,
+    to: str,
+    quant: Sequence[str],
+    accept_mismatch: float = 0.0,
+    checkpoint: str | None = None,
+    **given: str | int | None,
 ) -> dict[str, Any]:
     """`langgraft export`: one format of the table; GGUF is checked in llama.cpp, if there. `given`: options or None."""
-    if model is None:
-        raise RecipeError(f"--to {to} needs a model: give --model FOLDER")
+    if model is not None and checkpoint is not None:
+        raise RecipeError("give either --model or --checkpoint")
+    if to == "nemo-data":
+        raise RecipeError("--checkpoint is for models; nemo-data takes --tokenizer FOLDER")
     if to not in ("gguf", "ollama"):
         free(out)
+    if checkpoint is not None:
+        with _taken(checkpoint, out, to) as folder:
+            return export_command(folder, out, to, quant, accept_mismatch, None, **given)
+    if model is None:
+        raise RecipeError(f"--to {to} needs a model: give --model FOLDER, or --checkpoint FOLDER")
     from langgraft.exporting.formats import export
     from langgraft.exporting.gguf_quants import QUANTS
 
@@ -211,8 +225,25 @@ def export_command(
     summary = export(model, out, to=to, **options)
     if to in ("gguf", "ollama"):
         _proven(model, summary, accept_mismatch)
+    for line in summary.get("arguments", []):
+        Log().say(line)
     Log().say(f"wrote {out}")
     return summary
+
+
+@contextlib.contextmanager
+def _taken(checkpoint: str, out: Path, to: str) -> Iterator[Path]:
+    """The model, or the adapter, of a training's checkpoint, as long as the block; named as the training's folder."""
+    from langgraft.training.taking import place_of, take_checkpoint
+
+    folder, _ = place_of(checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}checkpoint-", dir=out.parent) as scratch:
+        step = take_checkpoint(checkpoint, Path(scratch), log=Log())
+        made = Path(scratch) / ("adapter" if to in ("adapter", "merged") else "model")
+        if not made.is_dir():
+            raise RecipeError(f"{checkpoint}: what was trained is more than an adapter can hold; use --to hf")
+        yield made.rename(made.with_name(f"{folder.resolve().name}-step-{step}"))
 
 
 def nemo_command(

@@ -78,6 +78,7 @@ STAGES: tuple[Stage, ...] = (
         version=2,
     ),
     Stage("export", (TRAINED,), ("base", "revision", "language", "source_language"), version=3),
+    Stage("publish", ("corpus", "evaluate", "export"), (), resumable=True),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -231,10 +232,6 @@ def run(
         BusyError: another process runs this recipe.
         GateError: a proof failed without which later stages make no sense.
     """
-    from langgraft.evaluation.report import write_report
-    from langgraft.exporting.card_facts import write_run_card
-    from langgraft.summary import collect
-
     if rank() > 0:
         return _help(recipe, runs)
     root = run_folder(recipe, runs)
@@ -246,16 +243,27 @@ def run(
         base = LazyBase(locate(recipe.model.base, recipe.model.revision), base_hash(planned), root / "cache", log)
         for item in planned:
             if only is None or item.stage.name == only:
+                if item.stage.name == "publish":
+                    _report(recipe, planned, root)  # it is what the model card is made of
                 _run_stage(item, planned, recipe, base, root, log, others)
             if item.stage.name == until:
                 break
-        report = collect(recipe, {item.stage.name: item.folder for item in planned if (item.folder / MARKER).is_file()})
-        write_report(report, root)
+        written = _report(recipe, planned, root)
         log.say(f"report: {root / 'report.html'}")
-        written: dict[str, Any] = read_json(root / "report.json")
-        exported = next((p.folder / "hf" for p in planned if p.stage.name == "export"), None)
-        if exported is not None and exported.is_dir():
-            write_run_card(written, exported)
+    return written
+
+
+def _report(recipe: Recipe, planned: Sequence[Planned], root: Path) -> dict[str, Any]:
+    """Write the report of the stages that are done, and the model card into what they exported; returns the report."""
+    from langgraft.evaluation.report import write_report
+    from langgraft.exporting.card_facts import write_run_card
+    from langgraft.summary import collect
+
+    write_report(collect(recipe, {p.stage.name: p.folder for p in planned if (p.folder / MARKER).is_file()}), root)
+    written: dict[str, Any] = read_json(root / "report.json")
+    exported = next((p.folder / "hf" for p in planned if p.stage.name == "export"), None)
+    if exported is not None and exported.is_dir():
+        write_run_card(written, exported)
     return written
 
 

@@ -405,6 +405,26 @@ class Export(Section):
     """Share of those lines that may get other ids in llama.cpp, where it has no pre-tokenizer that splits alike."""
 
 
+class Publish(Section):
+    """Put the exported hub folder and the cards on the Hugging Face hub; a dry run unless told otherwise."""
+
+    model: str
+    """Repository of the model: `owner/name`. It is created where there is none."""
+    data: str | None = None
+    """Data set's repository for the data card, `owner/name`; the card goes into the model's too, as `data/`. The text
+    itself is not published."""
+    private: bool = False
+    """Only the owner sees what is created."""
+    dry_run: bool = True
+    """List what would go, with sums, and upload nothing."""
+    license: str | None = None
+    """Licence of the model, as an id of the hub; by default the one that follows from base and text."""
+    base_license: str | None = None
+    """Licence of the base, where no file in its folder says it."""
+    force: bool = False
+    """Publish although a gate failed or licences conflict."""
+
+
 class Recipe(Section):
     """A whole recipe."""
 
@@ -418,4 +438,5 @@ class Recipe(Section):
     align: Align | None = None
     evaluate: Evaluate | None = None
     export: Export | None = None
+    publish: Publish | None = None
     compute: ComputeSection = Field(default_factory=ComputeSection)

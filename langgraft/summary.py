@@ -56,6 +56,8 @@ def collect(recipe: Recipe, folders: dict[str, Path]) -> dict[str, Any]:
         report.update({key: done["evaluate"][key] for key in MEASURED if done["evaluate"].get(key) is not None})
     if "export" in done:
         report["export"] = {key: done["export"][key] for key in ("files", "parity")}
+    if "publish" in done:
+        report["publish"] = done["publish"]
     return report
 
 

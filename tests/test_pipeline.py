@@ -27,12 +27,13 @@ def states(finished: Finished, *overrides: str) -> dict[str, tuple[str, str]]:
     return {item.stage.name: (item.state, item.reason) for item in planned}
 
 
-ALL_DONE = dict.fromkeys(NAMES, ("done", ""))
+STAGES = NAMES[: NAMES.index("publish")]  # what the pico recipe has
+ALL_DONE = dict.fromkeys(STAGES, ("done", ""))
 
 
 def test_all_six_stages_run_and_report(finished: Finished) -> None:
     report = json.loads((finished.run / "report.json").read_text(encoding="utf-8"))
-    assert [stage["name"] for stage in report["stages"]] == list(NAMES)
+    assert [stage["name"] for stage in report["stages"]] == list(STAGES)
     sections = {
         "corpus",
         "tokenizer",

@@ -43,6 +43,7 @@ SECTIONS: dict[str, type] = {
     "tokenizer": dict,
     "gates": list,
     "export": dict,
+    "publish": dict,
     "stages": list,
 }
 

@@ -43,6 +43,11 @@ def folder_gates(folder: Path, *, model_file: bool = True) -> list[dict[str, Any
     return [*gates, *([_spm(folder, document)] if spm else [])]
 
 
+def is_hub_folder(folder: Path) -> bool:
+    """Whether these checks are for a folder: it has a config and safetensors weights, and not those of ONNX."""
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
 def adapter_gates(new_rows: int) -> list[dict[str, Any]]:
     """What servers make of an adapter: those with rows of their own are refused by vLLM and llama.cpp."""
     value = f"{new_rows:,} rows of new tokens, which vLLM and llama.cpp refuse in an adapter: serve `--to merged`"

@@ -69,10 +69,10 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
             (staging / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(model / name, staging / name)
         write_json(staging / "config.json", _without(config, _PRIVATE))
-        tokenizer_config = _tokenizer_config(model)
-        write_json(staging / "tokenizer_config.json", tokenizer_config)
+        settings = tokenizer_config(model)
+        write_json(staging / "tokenizer_config.json", settings)
         if "special_tokens_map.json" not in copied:
-            named = {f"{name}_token": tokenizer_config.get(f"{name}_token") for name in SPECIAL}
+            named = {f"{name}_token": settings.get(f"{name}_token") for name in SPECIAL}
             write_json(staging / "special_tokens_map.json", {key: text for key, text in named.items() if text})
         if "generation_config.json" not in copied:
             ids = {f"{name}_token_id": config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
@@ -80,7 +80,7 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
         _same_weights(model, staging)
         if is_spm(read_json(staging / "tokenizer.json")) and not (staging / MODEL).is_file():
             (staging / MODEL).write_bytes(made_model(staging))
-        gates = _passed(folder_gates(staging), model)
+        gates = passed(folder_gates(staging), model)
         files = write_manifest(staging, "hf", gates)
     return {
         "format": "hf",
@@ -93,7 +93,7 @@ def export_hf(model: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def _passed(gates: list[dict[str, Any]], model: Path) -> list[dict[str, Any]]:
+def passed(gates: list[dict[str, Any]], model: Path) -> list[dict[str, Any]]:
     """The gates, all passed.
 
     Raises:
@@ -131,11 +131,17 @@ def _without(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in keys}
 
 
-def _tokenizer_config(model: Path) -> dict[str, Any]:
+def tokenizer_config(model: Path) -> dict[str, Any]:
+    """What tokenizer_config.json says in an export: the model's, with the class that takes tokenizer.json as it is."""
     path = model / "tokenizer_config.json"
     values = read_json(path) if path.is_file() else {}
     # A class of its own may rebuild the tokenizer from code and ignore parts of tokenizer.json.
     return {**_without(values, (*_PRIVATE, "auto_map")), "tokenizer_class": "PreTrainedTokenizerFast"}
+
+
+def clean_config(model: Path) -> dict[str, Any]:
+    """A model's config without what tells of the machine it was made on."""
+    return _without(read_json(model / "config.json"), _PRIVATE)
 
 
 def _same_weights(model: Path, copy: Path) -> None:
@@ -171,7 +177,7 @@ def export_adapter(model: Path, out: Path, *, base: str | None = None) -> dict[s
         copy_side_files(model, staging)
         write_json(staging / CONFIG, {**read_json(model / CONFIG), "base_model_name_or_path": name})
         write_json(staging / FACTS, {**read_json(model / FACTS), "base": name})
-        write_json(staging / "tokenizer_config.json", _tokenizer_config(model))
+        write_json(staging / "tokenizer_config.json", tokenizer_config(model))
         rows = facts.rows - facts.first_row
         gates = adapter_gates(rows)
         files = write_manifest(staging, "adapter", gates)
@@ -234,7 +240,7 @@ def export_gguf(
         raise ModelError(f"unknown GGUF type `{', '.join(unknown) or 'none'}`; choose from {', '.join(QUANTS)}")
     title = name or model.resolve().name
     read_config(model)
-    gates = _passed(folder_gates(model, model_file=False), model)
+    gates = passed(folder_gates(model, model_file=False), model)
     reason = None
     if pre is None and _is_byte_level(model):
         pre, reason = choose_pre(model, accept_mismatch=accept_mismatch)
@@ -284,6 +290,8 @@ EXPORTS: Mapping[str, str] = {
     "ollama": "langgraft.exporting.ollama:export_ollama",
     "adapter": "langgraft.exporting.formats:export_adapter",
     "merged": "langgraft.exporting.formats:export_merged",
+    "megatron": "langgraft.exporting.megatron:export_megatron",
+    "onnx": "langgraft.exporting.onnx:export_onnx",
 }
 
 

@@ -24,7 +24,7 @@ _LATER = {
     "lgpl-2.1": ("lgpl-3.0", "gpl-2.0", "gpl-3.0"),
     "lgpl-3.0": ("gpl-3.0",),
 }
-FORCE = "give the licence with --license, and --force if you know better than this table"
+FORCE = "give the licence with --license (publish.license), and --force if you know better than this table"
 
 
 def _noncommercial(name: str) -> bool:
@@ -47,9 +47,11 @@ def model_license(base: str, data: Sequence[str]) -> tuple[str, str]:
     """
     base = base if _own_terms(base) else hub_license(base)
     texts = sorted({hub_license(name) for name in data})
+    ways = {"the base's licence": "with --base-license (publish.base_license)", "the licence of some text": "where the "
+            "recipe names that text (`license`)"}  # fmt: skip
     for what, name in (("the base's licence", base), *(("the licence of some text", name) for name in texts)):
         if name in ("unknown", "other"):
-            how = "name it in the recipe (`license`), or with --base-license" if name == "unknown" else "read it, then"
+            how = f"name it {ways[what]}," if name == "unknown" else "read it, then"
             raise ModelError(f"{what} is {name}, so the model's cannot be derived; {how} or {FORCE}")
         if "-nd" in name:
             raise ModelError(f"{what} is {name}, which allows no derived works; leave it out, or {FORCE}")

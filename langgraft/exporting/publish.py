@@ -1,4 +1,4 @@
-"""An exported folder on the Hugging Face hub: what would go, whether it may, and the upload."""
+"""An exported folder and a data card on the Hugging Face hub: what would go, whether it may, and the upload."""
 
 import hashlib
 import os
@@ -6,17 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langgraft.corpus.card import hub_license
 from langgraft.errors import GateError, LanggraftError, ModelError
 from langgraft.exporting.card import model_card
-from langgraft.exporting.folder_gates import folder_gates
+from langgraft.exporting.folder_gates import folder_gates, is_hub_folder
 from langgraft.exporting.licenses import check_choice, model_license
 from langgraft.exporting.manifest import MANIFEST, inventory, manifest_gates, read_manifest
 from langgraft.store import read_json, sha256_file
 
 CARD = "README.md"
+OFFLINE = "the hub is switched off by HF_HUB_OFFLINE; unset it to publish"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TOKEN = re.compile(r"hf_[A-Za-z0-9_-]{4,}")
 
@@ -45,6 +46,7 @@ class Publication:
     license: str
     why: str
     files: dict[str, Path | bytes]
+    kind: Literal["model", "dataset"] = "model"
 
     def listed(self) -> list[dict[str, Any]]:
         """`name, bytes, sha256` of every file, in the order of their names."""
@@ -52,7 +54,7 @@ class Publication:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        facts = {"repository": self.repository, "private": self.private, "license": self.license, "why": self.why}
+        facts = {key: getattr(self, key) for key in ("repository", "kind", "private", "license", "why")}
         return {**facts, "files": self.listed()}
 
 
@@ -91,6 +93,7 @@ def plan_publication(
     *,
     private: bool = False,
     data: Path | None = None,
+    data_to: str | None = None,
     license_: str | None = None,
     base_license: str | None = None,
     force: bool = False,
@@ -100,6 +103,7 @@ def plan_publication(
     Args:
         to: `owner/name` on the hub.
         data: folder of a prepared corpus, whose data card goes along as `data/`; by default the run's.
+        data_to: `owner/name` of the data card's own repository (`plan_data_card`), which the model card then names.
         license_: licence of the model, where the one that follows from base and text is not wanted.
         base_license: licence of the base, where no file says it.
         force: publish although a gate failed or licences conflict.
@@ -108,8 +112,7 @@ def plan_publication(
         GateError: a gate failed, or the folder is not as it was exported.
         ModelError: licences conflict or are unknown, the name is wrong, or the card is no valid one.
     """
-    if not _REPOSITORY.fullmatch(to):
-        raise ModelError(f"--to {to} must be owner/name, as on the hub")
+    check_repository(to, "--to")
     if not force:
         _check_gates(source)
     folder = data or source.data
@@ -121,10 +124,45 @@ def plan_publication(
     files: dict[str, Path | bytes] = {key: source.folder / key for key in listed}
     if (source.folder / MANIFEST).is_file():
         files[MANIFEST] = source.folder / MANIFEST
-    files[CARD] = _card(source, to, name).encode("utf-8")
+    files[CARD] = _card(source, to, name, data_to).encode("utf-8")
     if folder:
         files |= {f"data/{key}": folder / key for key in (CARD, "card.json") if (folder / key).is_file()}
     return Publication(to, private, name, why, files)
+
+
+def check_repository(name: str, option: str) -> None:
+    """Check the name of a repository, which `option` gave.
+
+    Raises:
+        ModelError: it is no `owner/name`.
+    """
+    if not _REPOSITORY.fullmatch(name):
+        raise ModelError(f"{option} {name} must be owner/name, as on the hub")
+
+
+def plan_data_card(source: Source, to: str, *, private: bool = False, data: Path | None = None) -> Publication:
+    """The data card of the text, as a data set's repository of its own; the text stays here.
+
+    Args:
+        to: `owner/name` on the hub.
+        data: folder of a prepared corpus; by default the run's.
+
+    Raises:
+        ModelError: there is no data card, its metadata cannot be read, or the name is wrong.
+    """
+    check_repository(to, "--data-to")
+    folder = data or source.data
+    if folder is None or not (folder / CARD).is_file():
+        raise ModelError(
+            f"--data-to {to}: there is no data card; give the folder that `langgraft corpus` wrote, --data"
+        )
+    names = _data_facts(folder)["licenses"]
+    card = _read_card(folder / CARD)
+    # The hub would look for the files that they name, and they are not there.
+    facts: Any = card.data
+    facts.configs = None
+    files: dict[str, Path | bytes] = {CARD: str(card).encode("utf-8"), "card.json": folder / "card.json"}
+    return Publication(to, private, ", ".join(names), "the text's, source by source", files, "dataset")
 
 
 def _check_gates(source: Source) -> None:
@@ -132,7 +170,7 @@ def _check_gates(source: Source) -> None:
     try:
         gates += read_manifest(source.folder)["gates"] + manifest_gates(source.folder)
         whole = all(gate["passed"] for gate in gates[-1:])
-        gates += folder_gates(source.folder) if whole and (source.folder / "config.json").is_file() else []
+        gates += folder_gates(source.folder) if whole and is_hub_folder(source.folder) else []
     except ModelError as error:
         raise GateError(f"{error}; --force publishes all the same") from error
     failed = [f"{gate['name']} ({gate['value']})" for gate in gates if gate["passed"] is False]
@@ -163,38 +201,35 @@ def _license(base: str, texts: Sequence[str], choice: str | None, *, known: bool
 
 def _base_license(source: Source) -> str:
     """The licence that the base's folder or the exported card names; empty where none does."""
-    base = Path(source.base).expanduser() if source.base else None
-    for folder in (base, source.folder):
-        if folder is None or not folder.is_dir():
-            continue
-        card = folder / CARD
-        found = _front_matter(card).get("license") if card.is_file() else None
-        if isinstance(found, str):
-            return found
-        for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
-            text = (folder / name).read_text(encoding="utf-8", errors="replace") if (folder / name).is_file() else ""
-            if "Apache License" in text[:300]:
-                return "apache-2.0"
-            if "MIT License" in text[:300]:
-                return "mit"
+    return (license_in(Path(source.base).expanduser()) if source.base else "") or license_in(source.folder)
+
+
+def license_in(folder: Path) -> str:
+    """The licence that a model folder's card or licence file names; empty where none does, or there is no folder.
+
+    Raises:
+        ModelError: the card's metadata cannot be read.
+    """
+    card = folder / CARD
+    found = _front_matter(card).get("license") if card.is_file() else None
+    if isinstance(found, str):
+        return found
+    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
+        text = (folder / name).read_text(encoding="utf-8", errors="replace") if (folder / name).is_file() else ""
+        if "Apache License" in text[:300]:
+            return "apache-2.0"
+        if "MIT License" in text[:300]:
+            return "mit"
     return ""
 
 
 def _front_matter(path: Path) -> Mapping[str, Any]:
-    from huggingface_hub import ModelCard
-    from yaml import YAMLError
-
-    try:
-        found: Mapping[str, Any] = ModelCard(
-            path.read_text(encoding="utf-8"), ignore_metadata_errors=True
-        ).data.to_dict()
-    except (ValueError, YAMLError) as error:
-        raise ModelError(f"{path}: its front matter is no valid metadata ({error}); correct it") from error
+    found: Mapping[str, Any] = _read_card(path, path.read_text(encoding="utf-8"), strict=False).data.to_dict()
     return found
 
 
-def _card(source: Source, to: str, license_: str) -> str:
-    """The folder's card, or a new one, with the licence, and base and languages where they are missing.
+def _read_card(path: Path, text: str | None = None, *, strict: bool = True) -> Any:
+    """huggingface_hub's ModelCard of a file, or of the `text` that is to stand there.
 
     Raises:
         ModelError: its metadata cannot be read.
@@ -202,17 +237,28 @@ def _card(source: Source, to: str, license_: str) -> str:
     from huggingface_hub import ModelCard
     from yaml import YAMLError
 
+    try:
+        return ModelCard(text or path.read_text(encoding="utf-8"), ignore_metadata_errors=not strict)
+    except (ValueError, YAMLError) as error:
+        raise ModelError(f"{path}: its front matter is no valid metadata ({error}); correct it") from error
+
+
+def _card(source: Source, to: str, license_: str, data_to: str | None) -> str:
+    """The folder's card, or a new one, with the licence, and base and languages where they are missing.
+
+    Raises:
+        ModelError: its metadata cannot be read.
+    """
     path = source.folder / CARD
     if path.is_file():
         text = path.read_text(encoding="utf-8")
-    elif (source.folder / "config.json").is_file():
+    elif is_hub_folder(source.folder):
         text = model_card(source.folder, {"name": to.partition("/")[2]})
     else:
-        text = f"---\nlibrary_name: gguf\ntags:\n- langgraft\n- gguf\n---\n\n# {to.partition('/')[2]}\n"
-    try:
-        card = ModelCard(text)
-    except (ValueError, YAMLError) as error:
-        raise ModelError(f"{path}: its front matter is no valid metadata ({error}); correct it") from error
+        kind = read_manifest(source.folder)["format"] if (source.folder / MANIFEST).is_file() else "gguf"
+        library = {"adapter": "peft", "ollama": "gguf"}.get(kind, kind)
+        text = f"---\nlibrary_name: {library}\ntags:\n- langgraft\n- {kind}\n---\n\n# {to.partition('/')[2]}\n"
+    card = _read_card(path, text)
     facts: Any = card.data
     facts.license = license_
     if license_ == "other" and not getattr(facts, "license_name", None):
@@ -221,6 +267,8 @@ def _card(source: Source, to: str, license_: str) -> str:
         facts.language = list(source.language)
     if _REPOSITORY.fullmatch(source.base) and not Path(source.base).exists() and not facts.base_model:
         facts.base_model = source.base
+    if data_to and not facts.datasets:
+        facts.datasets = [data_to]
     return str(card)
 
 
@@ -232,13 +280,10 @@ def publish(publication: Publication) -> str:
     Raises:
         LanggraftError: not logged in, the hub refuses, or it cannot be reached.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
+    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    token = get_token()
-    if token is None:
-        raise LanggraftError("not logged in to the hub; run `hf auth login`, or set HF_TOKEN")
-    api = HfApi()
+    token, api, kind = access_token(), HfApi(), publication.kind
     card = publication.files[CARD]
     assert isinstance(card, bytes)
     operations = [
@@ -246,21 +291,44 @@ def publish(publication: Publication) -> str:
         for name, content in sorted(publication.files.items())
     ]
     try:
-        ModelCard(card.decode("utf-8")).validate(repo_type="model")
-        api.create_repo(publication.repository, private=publication.private, exist_ok=True)
-        api.create_commit(publication.repository, operations, commit_message="Upload with langgraft")
+        _validate(ModelCard(card.decode("utf-8")), kind, token)
+        api.create_repo(publication.repository, private=publication.private, exist_ok=True, repo_type=kind)
+        api.create_commit(publication.repository, operations, commit_message="Upload with langgraft", repo_type=kind)
     except OfflineModeIsEnabled as error:
-        raise LanggraftError("the hub is switched off by HF_HUB_OFFLINE; unset it to publish") from error
+        raise LanggraftError(OFFLINE) from error
     except HfHubHTTPError as error:
         raise LanggraftError(f"the hub refused {publication.repository}: {without_token(str(error), token)}") from None
-    except ValueError as error:
-        raise ModelError(f"the hub finds the card invalid: {without_token(str(error), token)}") from None
+    except LanggraftError:
+        raise
     except Exception as error:
         # The client's transport, and so the class of its errors, changes with its version; no traceback of any of
         # them may show the request's headers.
         reason = without_token(str(error) or type(error).__name__, token)
         raise LanggraftError(f"the hub at {api.endpoint} cannot be reached: {reason}") from None
-    return f"{api.endpoint}/{publication.repository}"
+    return f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{publication.repository}"
+
+
+def _validate(card: Any, kind: str, token: str) -> None:
+    try:
+        card.validate(repo_type=kind)
+    except ValueError as error:
+        raise ModelError(f"the hub finds the card invalid: {without_token(str(error), token)}") from None
+
+
+def access_token() -> str:
+    """The hub's token, which `hf auth login` stored, or HF_TOKEN.
+
+    Raises:
+        LanggraftError: there is none, or HF_HUB_OFFLINE is set.
+    """
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise LanggraftError(OFFLINE)
+    token = get_token()
+    if token is None:
+        raise LanggraftError("not logged in to the hub; run `hf auth login`, or set HF_TOKEN")
+    return token
 
 
 def without_token(text: str, token: str | None = None) -> str:

@@ -156,13 +156,15 @@ def check(checkpoint: Path) -> str | None:
     return None
 
 
-def load(folder: Path, step: int) -> dict[str, Any]:
-    """The state in a checkpoint; tensors that several processes saved in parts come as `Stored`."""
+def load(folder: Path, step: int, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The state in a checkpoint, or what is wanted of it; what several processes saved in parts comes as `Stored`."""
     checkpoint = folder / name_of(step)
     state: dict[str, Any] = {}
     parts: dict[str, list[Path]] = {}
     for file in sorted(checkpoint.iterdir()):
         name, dash, _ = file.stem.partition("-")
+        if name in without:
+            continue
         if dash:
             parts.setdefault(name, []).append(file)
         elif file.suffix == ".pt":

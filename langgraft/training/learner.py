@@ -166,6 +166,18 @@ class Learner:
         Raises:
             TrainingError: it holds other weights than this phase moves.
         """
+        self.load_weights(state)
+        optimizer = state["optimizer"]
+        if "state" in optimizer:  # not several in one, which one process alone can have
+            optimizer = own_optimizer_state(optimizer, self._places(self.optimizer.param_groups))
+        self.optimizer.load_state_dict(optimizer)
+
+    def load_weights(self, state: dict[str, Any]) -> None:
+        """Take a checkpoint's weights, and their average where there is one, and nothing of the optimizer.
+
+        Raises:
+            TrainingError: it holds other weights than the phase that was entered moves.
+        """
         if set(state["model"]) != set(self._moved()):
             raise TrainingError(
                 f"the checkpoint holds other weights than mode `{self.span.phase.mode}` trains; give another folder"
@@ -173,10 +185,7 @@ class Learner:
         settle(self.model)
         for name, tensor in self._moved().items():
             local(tensor).copy_(take(state["model"][name], region(tensor)))
-        optimizer, average = state["optimizer"], state.get("average")
-        if "state" in optimizer:  # not several in one, which one process alone can have
-            optimizer = own_optimizer_state(optimizer, self._places(self.optimizer.param_groups))
-        self.optimizer.load_state_dict(optimizer)
+        average = state.get("average")
         if self.average is not None and average is not None:
             self.average.load_state_dict(own_average(average, self._places([{"params": self.parameters}])))
 

@@ -44,6 +44,7 @@ from langgraft.training.saving import METRICS as METRICS
 from langgraft.training.saving import Saving, stop_requested
 from langgraft.training.schedule import SCHEDULES
 from langgraft.training.speed import Speedometer, flops_per_token, peak_memory
+from langgraft.training.taking import note_source
 from langgraft.training.tracking import Tracking
 from langgraft.training.vocabulary import sharded_divergence, sharded_loss
 
@@ -142,6 +143,8 @@ def train(
         group = Group(compute.layout)
     check_together(settings, compute.async_checkpoints, group.layout, group.world, watched=retention is not None)
     shown = (log or Log()) if group.first_process else Log(quiet=True)
+    if group.first_process:
+        note_source(out, model_folder, old_rows=old_rows, base=base)
     ratio = settings.replay_ratio if replay else 0.0
     watch = Watch(retention, out, shown, ratio=ratio, batch_rows=settings.batch_rows) if retention else None
     finish: int | None = None

@@ -127,7 +127,7 @@ def test_gguf_files(pico: Path, tmp_path: Path) -> None:
 
 
 def test_table() -> None:
-    assert list(EXPORTS) == ["hf", "gguf", "nemo-data", "ollama", "adapter", "merged"]
+    assert list(EXPORTS) == ["hf", "gguf", "nemo-data", "ollama", "adapter", "merged", "megatron", "onnx"]
     assert resolve(EXPORTS, "hf", what="export") is export_hf
     assert resolve(EXPORTS, "gguf", what="export") is export_gguf
     with pytest.raises(Exception, match=re.escape("`ggguf` is unknown; did you mean `gguf`?")):

@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 from langgraft.errors import GateError, ModelError
 from langgraft.exporting.formats import export_hf
 from langgraft.exporting.manifest import MANIFEST
-from langgraft.exporting.publish import Source, plan_publication, source_of, without_token
+from langgraft.exporting.publish import Source, plan_data_card, plan_publication, source_of, without_token
 from langgraft.store import write_json
 
 TOKEN = "hf_" + "fakeFAKEfake0123456789"
@@ -185,6 +185,25 @@ def test_a_run_is_published_with_its_cards(finished: Finished) -> None:
     planned = json.loads(dry.out)
     assert planned["license"] == "apache-2.0"
     assert "data/README.md" in [entry["name"] for entry in planned["files"]]
+
+
+def test_a_data_card_of_its_own(exported: Path, data: Path, tmp_path: Path) -> None:
+    options = ["--to", "a/b", "--data", data, "--base-license", "mit", "--dry-run", "--json"]
+    done = langgraft("publish", exported, *options, "--data-to", "a/text")
+    assert done.code == 0, done.err
+    planned = json.loads(done.out)
+    assert (planned["data"]["repository"], planned["data"]["kind"], planned["kind"]) == ("a/text", "dataset", "model")
+    assert [file["name"] for file in planned["data"]["files"]] == ["README.md", "card.json"]
+    assert "nothing was uploaded to a/text" in done.err
+    assert json.loads(langgraft("publish", exported, *options).out)["data"] is None
+    with pytest.raises(ModelError, match="--data-to text must be owner/name"):
+        plan_data_card(Source(exported, data=data), "text")
+    with pytest.raises(ModelError, match=r"there is no data card; give what .* with --data"):
+        plan_data_card(Source(exported), "a/text")
+    (tmp_path / "README.md").write_text("---\n: [\n---\n# x\n", encoding="utf-8")
+    write_json(tmp_path / "card.json", {"licenses": ["mit"]})
+    with pytest.raises(ModelError, match="no valid metadata"):
+        plan_data_card(Source(exported), "a/text", data=tmp_path)
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
