@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.recipe import InputText, LabelledSection, Phase, Recipe
+from langgraft.recipe_evaluation import SummariesSection
 from langgraft.recipe_file import fields, section_type
 
 PAGE = Path(__file__).with_name("recipe.md")
@@ -33,6 +34,7 @@ NAMES = {
     "dict[str, Any]": "table",
     "dict[str, SlurmJob]": "tables",
     "dict[str, LabelledSection]": "tables",
+    "dict[str, SummariesSection]": "tables",
 }
 
 
@@ -58,10 +60,9 @@ def _sections() -> Iterator[str]:
         if name == "pretrain":
             yield f"\n### [[pretrain.phases]]\n\n{(Phase.__doc__ or '').strip()}\n\n{_table(list(fields(Phase)))}"
         if name == "evaluate":
-            yield (
-                "\n### [evaluate.classification.NAME]\n\n"
-                f"{(LabelledSection.__doc__ or '').strip()}\n\n{_table(list(fields(LabelledSection)))}"
-            )
+            for kind, of in (("classification", LabelledSection), ("summarisation", SummariesSection)):
+                rows = list(fields(of))
+                yield f"\n### [evaluate.{kind}.NAME]\n\n{(of.__doc__ or '').strip()}\n\n{_table(rows)}"
 
 
 def _table(rows: list[tuple[str, str, Any, str]]) -> str:

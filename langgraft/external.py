@@ -90,7 +90,9 @@ def _filter_files(section: Filters, identities: Identities) -> dict[str, Any]:
 def _evaluate_files(section: Evaluate, identities: Identities) -> dict[str, Any]:
     """Content of the files that the evaluation asks from."""
     sets = [one.path for one in section.classification.values()]
-    paths = [*section.choice.parallel, *section.minimal_pairs, *section.code_mixed, *sets]
+    sets += [one.path for one in section.summarisation.values()]
+    parallel = [*section.choice.parallel, *section.translation.parallel]
+    paths = [*parallel, *section.minimal_pairs, *section.code_mixed, *sets]
     found: dict[str, Any] = {f"evaluate {path}": [identities(file) for file in resolve(Input(path))] for path in paths}
     if section.prompts.file is not None:
         if not Path(section.prompts.file).is_file():
