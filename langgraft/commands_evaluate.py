@@ -1,6 +1,6 @@
 """What `langgraft evaluate` does: models of every kind, measured on texts outside any recipe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +95,9 @@ def evaluate_command(
 def _wanted(
     training: "Training | None",
     *,
-    translation: dict[str, Any],
-    summarisation: dict[str, dict[str, Any]],
-    chat_questions: int,
+    translation: Mapping[str, Any] | None = None,
+    summarisation: Mapping[str, dict[str, Any]] | None = None,
+    chat_questions: int = 0,
     **others: Any,
 ) -> "Wanted":
     """What the command line asks for, as the evaluation has it.
@@ -112,14 +112,15 @@ def _wanted(
     from langgraft.evaluation.translation import Translation
     from langgraft.evaluation.wanted import Wanted
 
-    for one in (translation, *summarisation.values()):
+    sentences, documents = translation or {}, summarisation or {}
+    for one in (sentences, *documents.values()):
         for option, known in (("ask", ASKS), ("setting", SIDES)):
             if one.get(option, known[0]) not in known:
                 raise InputError(f"{option} must be one of {', '.join(known)}, not `{one[option]}`")
     return Wanted(
         **others,
-        translation=Translation(**translation),
-        summarisation={name: Summaries(**one) for name, one in summarisation.items()},
+        translation=Translation(**sentences),
+        summarisation={name: Summaries(**one) for name, one in documents.items()},
         chat_messages=QUESTIONS[:chat_questions],
         training=training,
     )

@@ -102,7 +102,7 @@ def over_runs(values: Sequence[Any]) -> dict[str, float]:
 def _together(row: dict[str, Any]) -> dict[str, Any]:
     """A row of a comparison, its runs taken together; figures that some run lacks have no mean."""
     found = {key: row[key] for key in ("label", "unit", "better")} | {"values": [mean_of(v) for v in row["values"]]}
-    whole = {"mean": None, "spread": None, "low": None, "high": None}
+    whole: dict[str, float | None] = {"mean": None, "spread": None, "low": None, "high": None}
     if all(value is not None for value in found["values"]):
         whole = {**whole, **over_runs(row["values"])}
     changes = row["values"] if row["unit"] == "change" else row.get("changes") or [None]

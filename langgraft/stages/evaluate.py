@@ -12,6 +12,7 @@ from langgraft.evaluation.classification import Labelled
 from langgraft.evaluation.compare import Bounds, gates, tokens
 from langgraft.evaluation.generation import beginnings, quality, same_chats
 from langgraft.evaluation.models import Measured
+from langgraft.evaluation.overlap import check_tokenizer
 from langgraft.evaluation.prompts import chosen, read_prompts
 from langgraft.evaluation.side_by_side import continuations, side_by_side
 from langgraft.evaluation.suite import Way
@@ -32,11 +33,14 @@ def check(section: Evaluate, recipe: Recipe) -> None:
 
     Raises:
         RecipeError: there would be no test split, windows would pass over tokens, or the file of prompts is damaged.
+        InputError: BLEU's tokenizer cannot be used here.
     """
     if section.prompts.file:
         read_prompts(Path(section.prompts.file))
     if recipe.corpus.test == 0:
         raise RecipeError("corpus.test is 0, but the evaluate stage measures on the test split; hold out two documents")
+    if section.translation.tokenizer != "auto":
+        check_tokenizer(section.translation.tokenizer)
     if section.stride > section.window:
         raise RecipeError(
             f"evaluate.stride ({section.stride}) must not be above evaluate.window ({section.window}), "

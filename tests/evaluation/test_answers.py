@@ -18,9 +18,11 @@ from langgraft.evaluation.models import Measured, open_scorer
 from langgraft.evaluation.rows import Parallel
 from langgraft.evaluation.suite import Way, evaluate
 from langgraft.evaluation.summarisation import Summaries, summaries
+from langgraft.evaluation.torch_writer import Stops
 from langgraft.evaluation.translation import Translation, translation_measure, translations
 from langgraft.evaluation.wanted import Wanted, measures
 from langgraft.text import language
+from langgraft.tokenizer.files import load
 
 sys.path.append(str(ROOT / "tests" / "serving"))  # the server of those tests
 YUE, EN = language("yue"), language("en")
@@ -44,13 +46,8 @@ def asked() -> list[Prompt]:
 
 
 def made_up(count: int = 60) -> list[Parallel]:
-    english = [
-        f"The {a} {b} number {i} today" for i, (a, b) in enumerate(zip("abcdefgh" * 20, "stuvwxyz" * 20, strict=True))
-    ]
-    return [
-        Parallel(yue, en, f"{i}", "made")
-        for i, (yue, en) in enumerate(zip(sentences(count), english[:count], strict=True))
-    ]
+    """Pairs in which no sentence says what another one says; what they mean does not matter."""
+    return [Parallel(yue, f"The word number {i} today", f"{i}", "made") for i, yue in enumerate(sentences(count))]
 
 
 def test_an_answer_is_the_same_in_a_batch_as_alone(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,15 +60,21 @@ def test_an_answer_is_the_same_in_a_batch_as_alone(scorer: Scorer, monkeypatch: 
     assert scorer.write([], max_new_tokens=12) == []
 
 
-def test_answers_end_with_a_line_a_text_or_the_last_token(scorer: Scorer) -> None:
+def test_answers_end_with_a_line_a_text_or_the_last_token(scorer: Scorer, tmp_path: Path) -> None:
     (whole,) = scorer.write(["The quick"], max_new_tokens=60)
-    assert whole == (" brown fox jumps over the lazy dog, and then it sleeps.", "end")
+    assert whole.text.startswith(" brown fox jumps over the")
+    assert whole.finish == "end"
     (short,) = scorer.write(["The quick"], max_new_tokens=4)
     assert (whole.text.startswith(short.text), short.finish) == (True, "length")
-    code = scorer.write(["def add(a,"], max_new_tokens=20)[0]
-    assert "\n" in code.text
-    line = scorer.write(["def add(a,"], max_new_tokens=20, line=True)[0]
-    assert line == (code.text.partition("\n")[0], "line")
+    breaks = constant_model(tmp_path / "breaks", "Ċ")
+    with open_scorer(Measured("breaks", str(breaks), "folder"), device="cpu", threads=1) as other:
+        assert other.write(["a"], max_new_tokens=3) == [("\n\n\n", "length")]
+        assert other.write(["a"], max_new_tokens=3, line=True) == [("", "line")]
+    tokenizer = load(breaks)
+    ids = [*tokenizer.encode("ab\ncd").ids, 2, 2]
+    assert Stops(tokenizer, [2], line=True).answer(ids) == ("ab", "line")
+    assert Stops(tokenizer, [2], line=False).answer(ids) == ("ab\ncd", "end")
+    assert Stops(tokenizer, [2], line=False).answer(ids[:-2]) == ("ab\ncd", "length")
 
 
 def test_a_model_writes_the_same_from_a_gguf_file_and_behind_a_server(
@@ -176,7 +179,7 @@ def test_a_translator_is_told_from_a_model_that_says_one_thing(tmp_path: Path) -
 
 
 def rows(path: Path, count: int = 26) -> Path:
-    found = [{"document": f"{text} {text}", "summary": text[:8]} for text in sentences(count)]
+    found = [{"document": f"{text} {text}", "summary": f"{i} {text[:8]}"} for i, text in enumerate(sentences(count))]
     lines = [json.dumps(row, ensure_ascii=False) for row in [*found, found[0], {"document": "", "summary": "x"}]]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
@@ -243,13 +246,17 @@ def test_the_command_measures_what_is_written(writer: Path, pico: Path, tmp_path
 
 
 def test_translation_reaches_the_report(finished: Finished, tmp_path: Path) -> None:
-    lines = [json.dumps({"yue": pair.target[:9], "en": pair.source}, ensure_ascii=False) for pair in made_up(30)]
+    pairs = [{"yue": f"花園入面有{i}隻貓同埋狗", "en": pair.source} for i, pair in enumerate(made_up(30))]
+    lines = [json.dumps(pair, ensure_ascii=False) for pair in pairs]
     file = tmp_path / "pairs.jsonl"
     file.write_text("\n".join(lines), encoding="utf-8")
     copy = finished.copy(tmp_path / "runs", without=("evaluate", "export"))
     options = [f'translation.parallel=["{file}"]', "translation.shots=0", "translation.max_new_tokens=6", "documents=2",
                "chat.questions=2", "chat.max_new_tokens=6", "prompts.shipped=false"]  # fmt: skip
-    done = copy.again("--until", "evaluate", *(part for one in options for part in ("--set", f"evaluate.{one}")))
+    sets = [part for one in options for part in ("--set", f"evaluate.{one}")]
+    refused = copy.again("--until", "evaluate", *sets, "--set", 'evaluate.translation.tokenizer="flores200"')
+    assert "flores200 needs its model" in refused.sentence()
+    done = copy.again("--until", "evaluate", *sets)
     assert done.code == 0, done.err
     report = json.loads((copy.run / "report.json").read_text(encoding="utf-8"))
     assert report["translation"]["to_target"]["chrf"]["signature"].startswith("nrefs:1")
