@@ -145,6 +145,7 @@ def _last_change(measure: Mapping[str, Any]) -> Any:
 
 
 def mean_of(value: Any) -> float | None:
+    """A figure's mean, or the figure itself where it has no interval."""
     return value.get("mean") if isinstance(value, dict) else value
 
 
@@ -172,6 +173,7 @@ def _apart(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 
 def joined(names: Sequence[str]) -> str:
+    """`a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
