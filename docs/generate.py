@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.recipe import CurriculumPoint, InputText, LabelledSection, Phase, Recipe
+from langgraft.recipe_evaluation import SummariesSection
 from langgraft.recipe_file import fields, section_type
 
 PAGE = Path(__file__).with_name("recipe.md")
@@ -36,6 +37,7 @@ NAMES = {
     "dict[str, dict[str, Any]]": "tables",
     "dict[str, SlurmJob]": "tables",
     "dict[str, LabelledSection]": "tables",
+    "dict[str, SummariesSection]": "tables",
 }
 
 
@@ -65,10 +67,9 @@ def _sections() -> Iterator[str]:
         if name == "align":
             yield "\n### [[align.parallel]]\n\nThe fields of `[[corpus.target]]`.\n"
         if name == "evaluate":
-            yield (
-                "\n### [evaluate.classification.NAME]\n\n"
-                f"{(LabelledSection.__doc__ or '').strip()}\n\n{_table(list(fields(LabelledSection)))}"
-            )
+            for kind, of in (("classification", LabelledSection), ("summarisation", SummariesSection)):
+                rows = list(fields(of))
+                yield f"\n### [evaluate.{kind}.NAME]\n\n{(of.__doc__ or '').strip()}\n\n{_table(rows)}"
 
 
 def _table(rows: list[tuple[str, str, Any, str]]) -> str:

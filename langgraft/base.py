@@ -25,6 +25,7 @@ from langgraft.store import fingerprint, read_json, sha256_file, staged_folder
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
 TOKENIZER_FILES = ("*.json", "*.model", "*.jinja", "*.txt")
 ADAPTER = "adapter_config.json"  # the file that marks an adapter's folder
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 
 
 @dataclass(frozen=True)
@@ -297,3 +298,21 @@ def separator_id(folder: Path) -> int:
     if isinstance(vocab, dict) and eos_text in vocab:
         return int(vocab[eos_text])
     raise TokenizerError(f"{folder} names no end-of-sequence token; set eos_token in tokenizer_config.json")
+
+
+def end_ids(folder: Path) -> set[int]:
+    """Ids that end a text or a turn: those that the configs name, the tokenizer's eos, and the usual ends of a turn."""
+    found: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            value = read_json(folder / name).get("eos_token_id")
+            found.update(i for i in (value if isinstance(value, list) else [value]) if i is not None)
+    tokenizer = read_json(folder / "tokenizer.json")
+    added = tokenizer.get("added_tokens", [])
+    found.update(token["id"] for token in added if token["special"] and token["content"] in TURN_ENDS)
+    config = folder / "tokenizer_config.json"
+    eos = read_json(config).get("eos_token") if config.is_file() else None
+    vocab = tokenizer["model"]["vocab"]
+    ids = dict(vocab) if isinstance(vocab, dict) else {piece: i for i, (piece, _) in enumerate(vocab)}
+    ids |= {token["content"]: token["id"] for token in added}
+    return found | {i for text, i in ids.items() if text == (eos["content"] if isinstance(eos, dict) else eos)}

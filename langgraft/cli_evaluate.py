@@ -27,6 +27,16 @@ def evaluate(
     items: Annotated[int, typer.Option(min=20, help="Most items of a choice.")] = 200,
     options: Annotated[int, typer.Option(min=2, max=10, help="Options of an item.")] = 4,
     shots: Annotated[int, typer.Option(min=0, max=20, help="Example pairs before an item.")] = 3,
+    translation: Annotated[list[str] | None, typer.Option(help="Text in both languages to translate.")] = None,
+    translation_items: Annotated[int, typer.Option(min=20, help="Most sentences to translate.")] = 100,
+    summaries: Annotated[list[str] | None, typer.Option(help="Rows of document and summary.")] = None,
+    summaries_setting: Annotated[str, typer.Option(help="target, source or translate_test.")] = "target",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest translation or summary.")] = 128,
+    ask: Annotated[str, typer.Option(help="few_shot, or chat: by the chat template, where there is one.")] = "few_shot",
+    bleu_tokenizer: Annotated[
+        str, typer.Option(help="sacrebleu's, such as zh, 13a, char; auto: by language.")
+    ] = "auto",
+    chat_questions: Annotated[int, typer.Option(min=0, max=24, help="Questions: do answers end?")] = 0,
     minimal_pairs: Annotated[list[str] | None, typer.Option(help="Rows of sentence_good and sentence_bad.")] = None,
     code_mixed: Annotated[list[str] | None, typer.Option(help="Text that mixes both languages.")] = None,
     train: Annotated[list[str] | None, typer.Option(help="Training text, none of which shall be asked for.")] = None,
@@ -52,6 +62,24 @@ def evaluate(
         items=items,
         options=options,
         shots=shots,
+        translation={
+            "parallel": translation or [],
+            "items": translation_items,
+            "shots": shots,
+            "ask": ask,
+            "max_new_tokens": max_new_tokens,
+            "tokenizer": bleu_tokenizer,
+        },
+        summarisation={
+            Path(path).name.split(".")[0]: {
+                "path": path,
+                "setting": summaries_setting,
+                "ask": ask,
+                "max_new_tokens": max_new_tokens,
+            }
+            for path in summaries or []
+        },
+        chat_questions=chat_questions,
         minimal_pairs=minimal_pairs or [],
         code_mixed=code_mixed or [],
         train=train or [],

@@ -12,15 +12,29 @@ from langgraft.cli_options import Json, Runs, say, show_json
 def show(
     folders: Annotated[list[Path], typer.Argument(help="A run folder; with several, they are compared.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Of a comparison: folder for comparison.html and .json.")
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Of several runs: folder for the page and its figures (comparison or aggregate, .html and .json).",
+        ),
     ] = Path("comparison"),
+    aggregate: Annotated[
+        bool, typer.Option("--aggregate", help="Several runs of one recipe with other seeds: mean and spread of each.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Open a run's report, or compare several runs; with --json, print the figures."""
-    from langgraft.status import report_of
+    from langgraft.status import fields_of, report_of
 
     reports = [report_of(folder) for folder in folders]
-    if len(folders) > 1:
+    if aggregate:
+        from langgraft.evaluation.aggregate import aggregate_runs, write_aggregate
+
+        found = aggregate_runs(reports, _names(folders), [fields_of(folder) for folder in folders])
+        say(found["verdict"])
+        page = write_aggregate(found, out)
+    elif len(folders) > 1:
         from langgraft.evaluation.comparison import compare_runs, write_comparison
 
         found = compare_runs(reports, _names(folders))

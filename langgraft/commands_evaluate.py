@@ -1,11 +1,11 @@
 """What `langgraft evaluate` does: models of every kind, measured on texts outside any recipe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langgraft.corpus.stream import stream
-from langgraft.errors import RecipeError
+from langgraft.errors import InputError, RecipeError
 from langgraft.evaluation.task_names import task_names
 from langgraft.progress import Log
 from langgraft.store import fingerprint, lock, read_json, write_json
@@ -13,8 +13,10 @@ from langgraft.text import language as language_of
 
 if TYPE_CHECKING:
     from langgraft.evaluation.models import Measured
+    from langgraft.evaluation.wanted import Training, Wanted
 
 SETTINGS, RESULTS = ".evaluate.json", "results.json"
+METRICS = {"chrf": "chrF", "bleu": "BLEU", "rouge_l": "ROUGE-L"}
 
 
 def evaluate_command(
@@ -42,7 +44,8 @@ def evaluate_command(
         tasks: tasks of lm-evaluation-harness, separated by commas, or "auto": those of the language.
         task_folder: YAML files of tasks, and their data.
         task_limit: at most so many samples of each task.
-        wanted: fields of `langgraft.evaluation.wanted.Wanted`.
+        wanted: fields of `langgraft.evaluation.wanted.Wanted`, those of its dataclasses as dicts; `chat_questions` is
+            how many of the questions that come with langgraft are asked.
         out: gets results.json; scores are kept there as they are known, and the same call goes on after a kill.
 
     Raises:
@@ -51,7 +54,7 @@ def evaluate_command(
     """
     from langgraft.evaluation.models import named
     from langgraft.evaluation.suite import evaluate
-    from langgraft.evaluation.wanted import Wanted, documents_of, measures
+    from langgraft.evaluation.wanted import documents_of, measures
 
     chosen, log = named(models), Log()
     identity: dict[str, Any] = {
@@ -68,7 +71,7 @@ def evaluate_command(
     with lock(out, what="evaluate"):
         texts = {side: documents_of(paths, code, documents) for side, (paths, code) in sides.items() if paths}
         how: dict[str, Any] = {"window": window, "stride": stride, "documents": documents, "log": log}
-        asked = measures(Wanted(**wanted, training=training), texts, target, source, **how)
+        asked = measures(_wanted(training, **wanted), texts, target, source, **how)
         result: dict[str, Any] = {"models": [one.as_dict() for one in chosen]}
         result |= evaluate(chosen, asked, out / "scores", device=device, threads=threads, log=log)
         if len(chosen) == 2 and all(one.kind == "folder" for one in chosen):
@@ -87,6 +90,40 @@ def evaluate_command(
     for line in lines(result):
         log.say(line)
     return result
+
+
+def _wanted(
+    training: "Training | None",
+    *,
+    translation: Mapping[str, Any] | None = None,
+    summarisation: Mapping[str, dict[str, Any]] | None = None,
+    chat_questions: int = 0,
+    **others: Any,
+) -> "Wanted":
+    """What the command line asks for, as the evaluation has it.
+
+    Raises:
+        InputError: an option is none of the words it may be.
+    """
+    from langgraft.evaluation.answers import ASKS
+    from langgraft.evaluation.chat_ends import QUESTIONS
+    from langgraft.evaluation.classification import SETTINGS as SIDES
+    from langgraft.evaluation.summarisation import Summaries
+    from langgraft.evaluation.translation import Translation
+    from langgraft.evaluation.wanted import Wanted
+
+    sentences, documents = translation or {}, summarisation or {}
+    for one in (sentences, *documents.values()):
+        for option, known in (("ask", ASKS), ("setting", SIDES)):
+            if one.get(option, known[0]) not in known:
+                raise InputError(f"{option} must be one of {', '.join(known)}, not `{one[option]}`")
+    return Wanted(
+        **others,
+        translation=Translation(**sentences),
+        summarisation={name: Summaries(**one) for name, one in documents.items()},
+        chat_messages=QUESTIONS[:chat_questions],
+        training=training,
+    )
 
 
 def _tasks(
@@ -133,7 +170,13 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             )
     for name, pairs in result.get("minimal_pairs", {}).items():
         yield from _lines(f"minimal pairs {name} (chance 50%)", pairs, form=".1%")
-
+    for kind in ("translation", "summarisation"):
+        for name, found in result.get(kind, {}).items():
+            for metric, title in METRICS.items():
+                if metric in found:
+                    yield from _lines(f"{kind} {name.replace('_', ' ')}: {title}", found[metric], form=".1f")
+    if "chat" in result:
+        yield from _lines("chat answers that come to an end", result["chat"]["ends"], form=".1%")
     for task in result.get("tasks", []):
         for name, figure in task["models"].items():
             error = "" if figure["stderr"] is None else f" ± {figure['stderr']:.3f}"

@@ -96,8 +96,9 @@ def evaluation_sets(recipe: Recipe) -> list[str]:
 
 
 def _sets(section: Evaluate) -> list[str]:
-    sets = [one.path for one in section.classification.values()]
-    return [*section.choice.parallel, *section.minimal_pairs, *section.code_mixed, *sets]
+    sets = [one.path for one in (*section.classification.values(), *section.summarisation.values())]
+    parallel = [*section.choice.parallel, *section.translation.parallel]
+    return [*parallel, *section.minimal_pairs, *section.code_mixed, *sets]
 
 
 def _align_files(section: Align, held_out: Sequence[str], identities: Identities) -> dict[str, Any]:

@@ -75,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
         ("corpus", "surgery", TRAINED),
         ("base", "revision", "language", "source_language"),
         resumable=True,
-        version=2,
+        version=3,
     ),
     Stage("export", (TRAINED,), ("base", "revision", "language", "source_language"), version=3),
     Stage("publish", ("corpus", "evaluate", "export"), (), resumable=True),

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from langgraft.recipe_align import Align
 from langgraft.recipe_compute import ComputeSection
+from langgraft.recipe_evaluation import ChatSection, SummariesSection, TranslationSection
 from langgraft.recipe_section import InputText, Lora, Section
 
 
@@ -362,6 +363,12 @@ class Evaluate(Section):
     """Files of text that mixes both languages, for bits per byte."""
     classification: dict[str, LabelledSection] = Field(default_factory=dict)
     """Labelled sets by name: entailment, sentiment, multiple choice; `choice.items` bounds each."""
+    translation: TranslationSection = Field(default_factory=TranslationSection)
+    """Translation in both directions, scored with chrF and BLEU."""
+    summarisation: dict[str, SummariesSection] = Field(default_factory=dict)
+    """Sets of documents with summaries by name, scored with chrF and ROUGE-L."""
+    chat: ChatSection = Field(default_factory=ChatSection)
+    """Whether answers come to an end."""
     generated: int = Field(default=0, ge=0)
     """Beginnings of this many test documents per language to continue, for right-language rate, script purity and
     repetition."""

@@ -73,6 +73,15 @@ def holder(path: Path) -> str:
     return ""
 
 
+def fields_of(folder: Path) -> dict[str, Any]:
+    """What a run was made with: every field of its recipe that is not a default, of the stages' newest folders."""
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        markers = sorted(folder.glob(f"{name}-*/{MARKER}"), key=lambda path: path.stat().st_mtime_ns)
+        found |= read_json(markers[-1])["record"]["fields"] if markers else {}
+    return found
+
+
 def report_of(folder: Path) -> dict[str, Any]:
     """The report of a run.
 

@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "progress", "store", "text", "methods", "rebuilt", "processes"),
     ("base",),
     ("corpus", "tokenizer", "surgery", "training", "evaluation", "exporting", "serving"),
-    ("recipe", "recipe_file", "recipe_align", "recipe_compute", "recipe_section"),
+    ("recipe", "recipe_file", "recipe_align", "recipe_compute", "recipe_evaluation", "recipe_section"),
     ("runs",),
     ("stages", "summary"),
     ("pipeline", "external", "parts"),

@@ -1,12 +1,19 @@
-"""The language a model answers in."""
+"""The language a model answers in, and whether its answers end."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from langgraft.doctor.subject import Subject
-from langgraft.evaluation.cautions import Finding, judge_answers
+from langgraft.evaluation.cautions import ENDS, Finding, judge_answers, unending
+from langgraft.evaluation.chat_ends import QUESTIONS
+from langgraft.evaluation.models import Measured, open_scorer
 from langgraft.evaluation.prompts import shipped
 from langgraft.evaluation.side_by_side import continuations, written_in
+from langgraft.exporting.template import template_of
 from langgraft.text import language
+
+ASKED, MAX_NEW_TOKENS = 8, 64  # questions, and tokens within which an answer should end
 
 
 def reported(subject: Subject) -> Iterator[Finding]:
@@ -25,6 +32,23 @@ def asked(subject: Subject) -> Iterator[Finding]:
     prompts = [prompt.text for prompt in shipped(subject.language)]
     texts = continuations(subject.model, prompts, max_new_tokens=30)
     yield from _judge(texts, language(subject.language).code, f"{subject.model}, {len(prompts)} shipped prompts")
+
+
+def endless(subject: Subject) -> Iterator[Finding]:
+    """Answers of a model with a chat template to short questions, unless its base's do not end either."""
+    if subject.model is None or template_of(subject.model) is None:
+        return
+    share = _ending(subject.model)
+    if share < ENDS and not (subject.base and template_of(subject.base) and _ending(subject.base) <= share):
+        yield replace(unending(f"{share:.0%} of {ASKED} answers end", str(subject.model)), check="endless")
+
+
+def _ending(folder: Path) -> float:
+    """Share of answers of a hub folder that end."""
+    with open_scorer(Measured("model", str(folder), "folder")) as scorer:
+        prompts = [({"role": "user", "content": text},) for text in QUESTIONS[:ASKED]]
+        written = scorer.write(prompts, max_new_tokens=MAX_NEW_TOKENS)
+    return sum(one.finish == "end" for one in written) / ASKED
 
 
 def _judge(texts: Sequence[str], code: str, where: str) -> Iterator[Finding]:

@@ -41,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     Check("little-data", "too little text to learn from or to judge by", "runs:little_data", ("report",)),
     Check("wide-intervals", "figures that could be anything", "runs:wide_intervals", ("report",)),
     Check("language", "answers in another language", "answers:reported", ("report",)),
+    Check("ends", "chat answers that do not come to an end", "runs:ends", ("report",)),
     Check("leak", "held-out documents in the training text", "runs:leaks", ("run",), "text"),
     Check("files", "missing or damaged files", "files:files", ("model",)),
     Check("manifest", "files of an export that changed since", "files:manifest", ("model",), "weights"),
@@ -54,6 +55,7 @@ CHECKS: tuple[Check, ...] = (
     Check("untrained-rows", "new rows that training never moved", "rows:untrained", ("model", "surgery"), "weights"),
     Check("shifted-ids", "new rows that belong to other tokens", "rows:shifted", ("model", "base"), "weights"),
     Check("answers", "a model that answers in another language", "answers:asked", ("model", "language"), "model"),
+    Check("endless", "a model whose answers in a chat do not come to an end", "answers:endless", ("model",), "model"),
 )  # fmt: skip
 NAMES = tuple(check.name for check in CHECKS)
 

@@ -84,6 +84,7 @@ forgetting = reported("forgetting")
 fertility = reported("fertility")
 little_data = reported("little_data")
 wide_intervals = reported("wide_intervals")
+ends = reported("endless")
 
 
 def leaks(subject: Subject) -> Iterator[Finding]:

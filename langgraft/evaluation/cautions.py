@@ -16,6 +16,7 @@ PER_TOKEN = 10  # tokens of training for each new token
 DOCUMENTS = 5  # held out; fewer say nothing
 EPOCHS = 16  # after which repeated text teaches nothing (Muennighoff et al. 2023, arXiv 2305.16264)
 WIDE = 0.05  # half of an interval, where that is also more than half the change
+ENDS = 0.5  # share of answers that end, below which a model is of no use in a chat
 ANSWERS, WRONG = 4, 0.5  # answers that can be judged, and the share of them that may be in another language
 
 
@@ -130,6 +131,26 @@ def other_language(report: dict[str, Any]) -> Iterator[Finding]:
     yield from judge_answers(marks, target_name(report), "generations")
 
 
+def endless(report: dict[str, Any]) -> Iterator[Finding]:
+    """Answers that do not end, where the base's did or the base cannot chat."""
+    ends = dig(report, "chat", "ends") or {}
+    models = ends.get("models") or {}
+    adapted, base = models.get("adapted"), models.get("base")
+    lost = (dig(ends, "changes", "adapted") or {}).get("verdict") == "loss"
+    if adapted and (lost or (base is None and (adapted.get("mean") or 0) < ENDS)):
+        before = f"; the base {percent(base['mean'])}" if base else ""
+        yield unending(f"{percent(adapted['mean'])} of {ends.get('items')} answers end{before}", "chat.ends")
+
+
+def unending(figure: str, where: str) -> Finding:
+    """Answers do not end."""
+    fix = (
+        "fine-tune on conversations in the model's own template, with the loss on the token that ends a turn; after "
+        "pretraining alone ask for continuations instead, and look that generation_config names that token as eos"
+    )
+    return Finding("ends", "answers do not come to an end", where, figure, fix)
+
+
 def judge_answers(marks: Sequence[Mapping[str, Any]], name: str, where: str) -> Iterator[Finding]:
     """Whether most answers are in the language `name`; `marks` are as `side_by_side.written_in` gives them."""
     from langgraft.text import languages
@@ -150,7 +171,7 @@ def judge_answers(marks: Sequence[Mapping[str, Any]], name: str, where: str) -> 
 
 
 CAUTIONS: tuple[Callable[[dict[str, Any]], Iterator[Finding]], ...] = (
-    failed_gates, no_gain, forgetting, unmeasured, wide_intervals, little_data, fertility, other_language,
+    failed_gates, no_gain, forgetting, unmeasured, wide_intervals, little_data, fertility, other_language, endless,
 )  # fmt: skip
 
 

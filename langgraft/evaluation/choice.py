@@ -10,9 +10,8 @@ liking for an option, which depends on its length, its words and how a tokenizer
 are told beside it: per byte (lm-evaluation-harness's acc_norm) and plain sums (acc).
 """
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from typing import Any
 import numpy as np
 import regex
 
-from langgraft.evaluation.contamination import seen_in
 from langgraft.evaluation.likelihood import Scorer
+from langgraft.evaluation.pairs import DENSE, Seen, clean_pairs, examples, one_line, rank
 from langgraft.evaluation.rows import Parallel
 from langgraft.evaluation.stats import measure
 from langgraft.evaluation.suite import Way, kept
@@ -34,14 +33,11 @@ CONTINUATION = 80  # characters of a continuation
 LIKE = 1.3  # lengths of options differ by this factor at most
 CANDIDATES = 64  # nearest in length, among which the most alike are taken
 TOO_ALIKE = 0.6  # share of common letter sequences from which on two options may both be right
-_DENSE = frozenset(("Han", "Hiragana", "Katakana", "Hangul"))
 # What a model can copy from one language into the other: numbers, placeholders, words written the same.
 _ANCHORS = regex.compile(r"[$%{<]+[A-Za-z0-9_.]+|\d+|[\p{L}\p{M}]{3,}")
 _ASKS = ("?", "？", "؟", ";")  # a question is told by its mark alone
 _BOUNDARY = regex.compile(r"[\s\p{P}]+")
 _GRAPHEME = regex.compile(r"\X")
-
-Seen = Callable[[Sequence[str]], list[bool]]
 
 
 @dataclass(frozen=True)
@@ -75,13 +71,6 @@ class _Candidate:
     origin: str
 
 
-def training_check(training: Callable[[], Iterable[str]] | None, code: str) -> Seen:
-    """A function that says of texts whether they stand in the training text; without one, of none."""
-    if training is None:
-        return lambda texts: [False] * len(texts)
-    return lambda texts: seen_in(training(), texts, code)
-
-
 def translation_items(
     pairs: Sequence[Parallel],
     target: Language,
@@ -105,35 +94,18 @@ def translation_items(
         seen: which texts of the new language were in the training text (see `training_check`).
         seed: which pairs are taken, and the order of options.
     """
-    out: Counter[str] = Counter()
-    known: set[str] = set()
-    clean: list[Parallel] = []
-    for pair in sorted(pairs, key=lambda pair: _rank(pair.target + "\t" + pair.source, seed)):
-        sides = (_line(pair.target), _line(pair.source))
-        reason = _unfit(sides[0], target) or _unfit(sides[1], source) or ("repeated" if known & set(sides) else "")
-        if not reason and _copied(*sides):
-            reason = "copied"
-        if reason:
-            out[reason] += 1
-            continue
-        known.update(sides)
-        clean.append(Parallel(*sides, pair.id, pair.origin))
-    if seen is not None:
-        marks = seen([pair.target for pair in clean])
-        out["contaminated"] += sum(marks)
-        clean = [pair for pair, mark in zip(clean, marks, strict=True) if not mark]
-    examples = sorted(clean[: 8 * shots], key=lambda pair: len(pair.target))[:shots]
-    rest = [pair for pair in clean if pair not in examples]
+    clean, out = clean_pairs(pairs, target, source, longest=LONGEST, copied=_copied, seen=seen, seed=seed)
+    shown, rest = examples(clean, shots)
     first, second = (source, target) if to_target else (target, source)
-    turn = [(p.source, p.target) if to_target else (p.target, p.source) for p in (*examples, *rest)]
-    head = "".join(f"{first.name}: {a}\n{second.name}: {b}\n\n" for a, b in turn[: len(examples)])
+    turn = [(p.source, p.target) if to_target else (p.target, p.source) for p in (*shown, *rest)]
+    head = "".join(f"{first.name}: {a}\n{second.name}: {b}\n\n" for a, b in turn[: len(shown)])
     candidates = [
         _Candidate(f"{head}{first.name}: {a}\n{second.name}:", f" {b}", pair.id, pair.origin)
-        for (a, b), pair in zip(turn[len(examples) :], rest, strict=True)
+        for (a, b), pair in zip(turn[len(shown) :], rest, strict=True)
     ]
     neutral = f"{head}{first.name}:\n{second.name}:"
     found = _with_distractors(candidates, lambda _: neutral, items, options, seed, out)
-    return Built(tuple(found), options, len(examples), dict(out))
+    return Built(tuple(found), options, len(shown), dict(out))
 
 
 def continuation_items(
@@ -151,37 +123,22 @@ def continuation_items(
         texts: (text, origin) of held-out documents; options come from documents of the same origin.
     """
     out: Counter[str] = Counter()
-    least = 20 if _DENSE & set(of.scripts) else 60
+    least = 20 if DENSE & set(of.scripts) else 60
     candidates: list[_Candidate] = []
-    for text, origin in sorted(set(texts), key=lambda one: _rank(one[0], seed)):
-        line = _line(text)
+    for text, origin in sorted(set(texts), key=lambda one: rank(one[0], seed)):
+        line = one_line(text)
         if len(line) < least:
             out["short"] += 1
             continue
         cut = _cut(line, min(LONGEST, len(line) // 2), len(line) - least // 4, of)
         end = len(line) if len(line) - cut <= CONTINUATION else _cut(line, cut + CONTINUATION, len(line), of)
-        candidates.append(_Candidate(line[:cut], line[cut:end], _rank(line, 0)[:12], origin))
+        candidates.append(_Candidate(line[:cut], line[cut:end], rank(line, 0)[:12], origin))
     if seen is not None:
         marks = seen([one.before + one.option for one in candidates])
         out["contaminated"] += sum(marks)
         candidates = [one for one, mark in zip(candidates, marks, strict=True) if not mark]
     found = _with_distractors(candidates, lambda _: "", items, options, seed, out)
     return Built(tuple(found), options, 0, dict(out))
-
-
-def _rank(text: str, seed: int) -> str:
-    """A place in an order that depends on nothing but the text and the seed."""
-    return hashlib.sha256(f"{seed}\t{text}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _unfit(text: str, of: Language) -> str:
-    if len(text) < (5 if _DENSE & set(of.scripts) else 12):
-        return "short"
-    return "long" if len(text) > LONGEST else ""
 
 
 def _copied(target: str, source: str) -> bool:
@@ -230,7 +187,7 @@ def _with_distractors(
         if len(wrong) < options - 1:
             out["unmatched"] += 1
             continue
-        texts = sorted([one.option, *wrong], key=lambda text: _rank(one.id + text, seed))
+        texts = sorted([one.option, *wrong], key=lambda text: rank(one.id + text, seed))
         found.append(Item(one.before, neutral(one), tuple(texts), texts.index(one.option), one.id))
     return found
 

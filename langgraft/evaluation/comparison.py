@@ -39,8 +39,8 @@ def compare_runs(reports: Sequence[dict[str, Any]], names: Sequence[str]) -> dic
     """
     if not 2 <= len(reports) <= MOST or len(set(names)) < len(names):
         raise InputError(f"name between two and {MOST} different runs to compare, not {', '.join(names) or 'none'}")
-    notes = list(_notes(reports))
-    rows = [_judged(row, names, comparable=not notes) for row in _rows(reports)]
+    notes = list(notes_on(reports))
+    rows = [_judged(row, names, comparable=not notes) for row in rows_of_runs(reports)]
     from langgraft.evaluation.cautions import cautions
 
     return {
@@ -77,7 +77,7 @@ def render_comparison(found: dict[str, Any]) -> str:
     )
 
 
-def _notes(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
+def notes_on(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What stands in the way of comparing bits per byte: other text, another base, another language."""
     for key, what in (("base", "bases"), ("language", "languages")):
         if len({json.dumps(report.get(key), sort_keys=True) for report in reports}) > 1:
@@ -89,8 +89,11 @@ def _notes(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"Bits per byte of {language} were measured on different text; no run is called better."
 
 
-def _rows(reports: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Figures that at least one run has; those with an interval can be judged."""
+def rows_of_runs(reports: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Figures that at least one run has: `label`, `unit`, `better`, `values` by run; those with intervals are judged.
+
+    Measures also have `changes`: by run, how the last model differs from the first.
+    """
     target, source = words.target_name(reports[0]), words.source_name(reports[0])
 
     def row(label: str, unit: str, better: str | None, of: Callable[[dict[str, Any]], Any]) -> Iterator[dict[str, Any]]:
@@ -111,7 +114,9 @@ def _rows(reports: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for label in dict.fromkeys(label for of in beyond for label in of):
         one = next(of[label] for of in beyond if label in of)
         values = [_last(of[label].measure) if label in of else None for of in beyond]
-        yield {"label": label, "unit": one.unit, "better": one.measure.get("better", "higher"), "values": values}
+        changes = [_last_change(of[label].measure) if label in of else None for of in beyond]
+        better = one.measure.get("better", "higher")
+        yield {"label": label, "unit": one.unit, "better": better, "values": values, "changes": changes}
     yield from row("Checks failed", "number", "lower", _failed)
     yield from row("New tokens", "number", None, lambda r: dig(r, "tokenizer", "new_tokens"))
     yield from row("Training tokens", "number", None, lambda r: dig(r, "training", "tokens"))
@@ -134,13 +139,19 @@ def _last(measure: Mapping[str, Any]) -> Any:
     return models[-1] if models else None
 
 
-def _mean(value: Any) -> float | None:
+def _last_change(measure: Mapping[str, Any]) -> Any:
+    changes = list((measure.get("changes") or {}).values())
+    return changes[-1] if changes else None
+
+
+def mean_of(value: Any) -> float | None:
+    """A figure's mean, or the figure itself where it has no interval."""
     return value.get("mean") if isinstance(value, dict) else value
 
 
 def _judged(row: dict[str, Any], names: Sequence[str], *, comparable: bool) -> dict[str, Any]:
     """A row with `best` (a run's name, or None) and `verdict`, where its values have intervals."""
-    row |= {"best": None, "verdict": ""}
+    row = {key: value for key, value in row.items() if key != "changes"} | {"best": None, "verdict": ""}
     known = [
         (name, value)
         for name, value in zip(names, row["values"], strict=True)
@@ -153,7 +164,7 @@ def _judged(row: dict[str, Any], names: Sequence[str], *, comparable: bool) -> d
     if all(_apart(best, other) for _, other in others):
         return row | {"best": name, "verdict": f"{name} is better"}
     close = [name, *(other_name for other_name, other in others if not _apart(best, other))]
-    return row | {"verdict": f"{NO_DIFFERENCE} between {_and(close)}"}
+    return row | {"verdict": f"{NO_DIFFERENCE} between {joined(close)}"}
 
 
 def _apart(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
@@ -161,7 +172,8 @@ def _apart(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
     return abs(one["mean"] - other["mean"]) > math.hypot(*halves)
 
 
-def _and(names: Sequence[str]) -> str:
+def joined(names: Sequence[str]) -> str:
+    """`a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -171,7 +183,7 @@ def _verdict(rows: Sequence[dict[str, Any]], names: Sequence[str], notes: Sequen
         return "These runs cannot be ranked: " + notes[0]
     said = [f"{row['label'].split(',')[0]}: {row['verdict']}" for row in rows if row["unit"] == "change"]
     judged = [text for text in said if not text.endswith(": ")]
-    return "; ".join(judged) + "." if judged else f"{_and(names)} have no figures with intervals in common."
+    return "; ".join(judged) + "." if judged else f"{joined(names)} have no figures with intervals in common."
 
 
 def _charts(found: dict[str, Any]) -> list[tuple[str, str, Any]]:
@@ -200,13 +212,14 @@ def _charts(found: dict[str, Any]) -> list[tuple[str, str, Any]]:
 def _table(found: dict[str, Any]) -> Table:
     columns = (("What", "text"), *((name, "number") for name in found["runs"]), ("Beyond noise", "text"))
     rows = tuple(
-        (words.sentence(row["label"]), *(_cell(value, row["unit"]) for value in row["values"]), row["verdict"])
+        (words.sentence(row["label"]), *(cell(value, row["unit"]) for value in row["values"]), row["verdict"])
         for row in found["rows"]
     )
     return Table("All figures, with 95% intervals", columns, rows)
 
 
-def _cell(value: Any, unit: str) -> Any:
+def cell(value: Any, unit: str) -> Any:
+    """A figure of a row, with its interval where it has one."""
     from markupsafe import Markup
 
     def written(figure: float) -> str:
@@ -218,7 +231,7 @@ def _cell(value: Any, unit: str) -> Any:
             return words.duration(figure)
         return words.percent(figure) if unit == "share" else words.number(figure)
 
-    mean = _mean(value)
+    mean = mean_of(value)
     if mean is None:
         return "–"
     if not isinstance(value, dict) or value.get("low") is None or value.get("high") is None:

@@ -4,6 +4,7 @@
 and what it needs after a context is the difference of two requests: bits(context + text) - bits(context).
 """
 
+import functools
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from langgraft.errors import InputError, ModelError
-from langgraft.evaluation.likelihood import DocumentBits
+from langgraft.evaluation.likelihood import DocumentBits, Prompt, Written
 from langgraft.progress import Log
 from langgraft.text import utf8_bytes
 
@@ -78,6 +79,49 @@ class EndpointScorer:
                 contexts[context] = self._bits(context)
             bits, tokens = self._bits(context + text)
             found.append((bits - contexts[context][0], tokens - contexts[context][1]))
+            if progress:
+                progress.advance()
+        return found
+
+    @functools.cached_property
+    def chats(self) -> bool:
+        """Whether the server answers a conversation."""
+        messages = [{"role": "user", "content": "Hello!"}]
+        try:
+            self._ask("/chat/completions", {"model": self.model, "messages": messages, "max_tokens": 1})
+        except ModelError:
+            return False
+        return True
+
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        line: bool = False,
+        log: Log | None = None,
+        what: str = "",
+    ) -> list[Written]:
+        """What the server answers to each prompt; with `line`, an end of text is told as a line's."""
+        progress = log.progress(what, len(prompts), unit="answers") if log and prompts else None
+        how = {
+            "model": self.model,
+            "max_tokens": max_new_tokens,
+            "temperature": 0,
+            **({"stop": ["\n"]} if line else {}),
+        }
+        found = []
+        for prompt in prompts:
+            plain = isinstance(prompt, str)
+            asked = {"prompt": f"{self._first}{prompt}"} if plain else {"messages": list(prompt)}
+            answer = self._ask("/completions" if plain else "/chat/completions", {**how, **asked})
+            try:
+                choice = answer["choices"][0]
+                text = choice["text"] if plain else choice["message"]["content"] or ""
+                ended = choice.get("finish_reason") == "stop"
+            except (KeyError, IndexError, TypeError) as error:
+                raise ModelError(f"{self.url} answers in a shape that is not OpenAI's: no {error}") from error
+            found.append(Written(str(text), "length" if not ended else "line" if line else "end"))
             if progress:
                 progress.advance()
         return found

@@ -12,8 +12,7 @@ from langgraft.corpus.filters import Text
 from langgraft.corpus.langid import Identifier
 from langgraft.errors import InputError
 from langgraft.evaluation.stats import Better, measure
-from langgraft.exporting.template import Message, render, template_of
-from langgraft.store import read_json
+from langgraft.exporting.template import Message, render, special_of, template_of
 from langgraft.text import language
 from langgraft.tokenizer.files import load
 
@@ -89,12 +88,12 @@ def same_chats(base: Path, adapted: Path, chats: Sequence[Sequence[Message]] = C
     tokenizers = load(base), load(adapted)
     for chat in chats:
         try:
-            text = render(templates[0], chat, _special(base))
+            text = render(templates[0], chat, special_of(base))
         except InputError:
             continue  # some templates know no system prompt
         compared += 1
         try:
-            other = render(templates[1], chat, _special(adapted))
+            other = render(templates[1], chat, special_of(adapted))
         except InputError as error:
             other = str(error)
         ids = [t.encode(s, add_special_tokens=False).ids for t, s in zip(tokenizers, (text, other), strict=True)]
@@ -107,15 +106,4 @@ def same_chats(base: Path, adapted: Path, chats: Sequence[Sequence[Message]] = C
         "messages": compared,
         "same_ids": same / compared if compared else None,
         "first_difference": first,
-    }
-
-
-def _special(folder: Path) -> dict[str, str]:
-    path = folder / "tokenizer_config.json"
-    config = read_json(path) if path.is_file() else {}
-    named = {name: config.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    return {
-        name: value["content"] if isinstance(value, dict) else value
-        for name, value in named.items()
-        if value is not None
     }

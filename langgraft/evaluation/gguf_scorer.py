@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from langgraft.errors import InputError
-from langgraft.evaluation.likelihood import DocumentBits, shared, windows
+from langgraft.evaluation.likelihood import DocumentBits, Prompt, Written, shared, windows
 from langgraft.progress import Log
+from langgraft.serving.generate import answer, chat_prompt
 from langgraft.serving.gguf import GgufModel
 from langgraft.serving.model import cores
+from langgraft.serving.sampling import Sampling
 
 ROWS = 16  # places whose loss is taken at once
 
@@ -61,6 +63,37 @@ class GgufScorer:
             whole, before = (self.model.encode(part, chat=True) for part in (context + text, context))
             start = min(shared([before, whole]), len(whole) - 1)
             found.append((self._bits([self.model.first[-1], *whole], start + 1), len(whole) - start))
+            if progress:
+                progress.advance()
+        return found
+
+    @property
+    def chats(self) -> bool:
+        """Whether the file holds a chat template."""
+        return self.model.template is not None
+
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        line: bool = False,
+        log: Log | None = None,
+        what: str = "",
+    ) -> list[Written]:
+        """What the model writes after each prompt, one after the other; beginnings they share are read once."""
+        progress = log.progress(what, len(prompts), unit="answers") if log and prompts else None
+        sampling = Sampling(max_tokens=max_new_tokens, temperature=0, stop=("\n",) if line else ())
+        found = []
+        for prompt in prompts:
+            plain = isinstance(prompt, str)
+            if isinstance(prompt, str):
+                ids = [self.model.first[-1], *self.model.encode(prompt, chat=True)]
+            else:
+                ids = chat_prompt(self.model, prompt)
+            said = answer(self.model, ids, sampling, chat=not plain)
+            ended = bool(said.tokens) and self.model.ends(said.tokens[-1].id)
+            found.append(Written(said.text, "end" if ended else "line" if said.finish == "stop" else "length"))
             if progress:
                 progress.advance()
         return found

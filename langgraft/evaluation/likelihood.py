@@ -1,12 +1,13 @@
-"""What measuring needs of a model: how many bits it needs for documents, and for a text after another.
+"""What measuring needs of a model: bits of documents, bits of a text after another, and what it writes itself.
 
-Scores come from transformers, from llama.cpp or over HTTP (see `langgraft.evaluation.models`); everything measured is
-built on these two questions, so that models of every kind can be compared.
+Answers come from transformers, from llama.cpp or over HTTP (see `langgraft.evaluation.models`); everything measured is
+built on these three questions, so that models of every kind can be compared.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
+from langgraft.exporting.template import Message
 from langgraft.progress import Log
 
 
@@ -32,10 +33,26 @@ class Window(NamedTuple):
     score_from: int
 
 
+Prompt = str | Sequence[Message]
+"""A text to go on with, from the beginning of a document; or a conversation for the model's chat template."""
+
+
+class Written(NamedTuple):
+    """What a model wrote, and why it stopped: at the end of its text or turn, at a line's end, or at the last token."""
+
+    text: str
+    finish: Literal["end", "line", "length"]
+
+
 class Scorer(Protocol):
     """A model that says how likely texts are, whatever runs it; `kind` is folder, adapter, gguf or endpoint."""
 
     kind: str
+
+    @property
+    def chats(self) -> bool:
+        """Whether it has a chat template."""
+        ...
 
     def documents(
         self,
@@ -59,6 +76,25 @@ class Scorer(Protocol):
         """For each (context, text): the bits of the text after the context, and its tokens; in order.
 
         An empty context is the beginning of a document.
+        """
+        ...
+
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        line: bool = False,
+        log: Log | None = None,
+        what: str = "",
+    ) -> list[Written]:
+        """The model's likeliest text after each prompt, token by token (greedy); in order.
+
+        It ends with a token that ends a text or a turn, after `max_new_tokens`, and with `line` before the first line
+        break.
+
+        Raises:
+            InputError: a prompt leaves no room in the model's context, or its chat template refuses a conversation.
         """
         ...
 

@@ -69,7 +69,7 @@ def gather(report: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Measure
         if figures.get(key)
     ]
     ends = dig(report, "chat", "ends")
-    written += [Measured("chat answers that come to an end", ends)] if ends else []
+    written += [Measured("chat answers that come to an end", ends)] if dig(report, "chat", "ends", "models") else []
     yield "writing", "How it writes", "Counted in what the models wrote. Of repetition, less is better.", written
     made = [
         Measured(f"{names.get(direction, direction)}, {name}", figures[key], "score")
@@ -77,9 +77,13 @@ def gather(report: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Measure
         for key, name in (("chrf", "chrF"), ("bleu", "BLEU"))
         if figures.get(key)
     ]
-    chrf = dig(report, "summarisation", "chrf")
-    made += [Measured("summaries, chrF", chrf, "score")] if chrf else []
-    yield "scores", "Translating and summing up", "Overlap with a reference, from 0 to 100; higher is better.", made
+    made += [
+        Measured(f"{name} ({SETTINGS.get(of.get('setting'), 'summaries')}), {metric}", of[key], "score")
+        for name, of in (report.get("summarisation") or {}).items()
+        for key, metric in (("chrf", "chrF"), ("rouge_l", "ROUGE-L"))
+        if of.get(key)
+    ]
+    yield "scores", "Translating and summing up", _scored_by(made), made
     mixed = report.get("code_mixed")
     yield (
         "mixed",
@@ -87,6 +91,13 @@ def gather(report: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Measure
         "Bits per byte of text that mixes both languages; fewer are better.",
         ([Measured(f"{target} mixed with {source}", mixed, "bits")] if mixed else []),
     )
+
+
+def _scored_by(made: Sequence[Measured]) -> str:
+    """What the scores are, with the signatures that others need to get the same ones."""
+    signatures = list(dict.fromkeys(str(one.measure["signature"]) for one in made if one.measure.get("signature")))
+    ending = f" Signatures: {'; '.join(signatures)}." if signatures else ""
+    return f"Overlap with a reference, from 0 to 100; higher is better.{ending}"
 
 
 def _classification(report: dict[str, Any]) -> Iterator[Measured]:

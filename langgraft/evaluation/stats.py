@@ -6,7 +6,7 @@ tokens are far too narrow. Percentile bootstrap after Efron and Tibshirani, "An 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -173,6 +173,55 @@ def measure(
             change = bootstrap_change(base, values[name], weights, **how)
         changes[name] = {**change.as_dict(), "verdict": verdict(change, better)}
     models = {name: bootstrap_ratio(values[name], below, **how).as_dict() for name in names}
+    return {"models": models, "changes": changes, "better": better}
+
+
+def measure_sums(
+    parts: Mapping[str, NDArray[np.float64]],
+    score: Callable[[NDArray[np.float64]], float],
+    *,
+    better: Better = "higher",
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """As `measure`, for figures that are made of sums over items, such as BLEU: the paired bootstrap of Koehn 2004.
+
+    Items are drawn with replacement, the same ones for every model, and the score is made of the drawn items' sums.
+    Source: Koehn, "Statistical significance tests for machine translation evaluation", EMNLP 2004.
+
+    Args:
+        parts: by model, what each item adds to every sum, shape (items, sums).
+        score: the figure, from sums of shape (sums,).
+
+    Raises:
+        InputError: there are no items, models have different ones, or an impossible `resamples`.
+    """
+    shapes = {table.shape for table in parts.values()}
+    if resamples < 1:
+        raise InputError(f"resamples must be at least 1, not {resamples}")
+    if len(shapes) != 1 or not all(next(iter(shapes), ())):
+        raise InputError(f"every model needs the same items, at least one: not tables of the shapes {sorted(shapes)}")
+    items = next(iter(shapes))[0]
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {name: [] for name in parts}
+    for start in range(0, resamples, rows := max(1, CHUNK // items)):
+        times = rng.multinomial(items, np.full(items, 1 / items), size=min(rows, resamples - start))
+        for name, table in parts.items():
+            drawn[name] += [score(sums) for sums in times @ table]
+    whole = {name: score(table.sum(axis=0)) for name, table in parts.items()}
+    edges = [(1 - level) / 2, (1 + level) / 2]
+
+    def interval(mean: float, values: NDArray[np.float64]) -> Interval:
+        return Interval(mean, *(float(edge) for edge in np.quantile(values, edges)))
+
+    scores = {name: np.array(values) for name, values in drawn.items()}
+    first, *later = parts
+    changes = {}
+    for name in later:
+        change = interval(whole[name] - whole[first], scores[name] - scores[first])
+        changes[name] = {**change.as_dict(), "verdict": verdict(change, better)}
+    models = {name: interval(whole[name], values).as_dict() for name, values in scores.items()}
     return {"models": models, "changes": changes, "better": better}
 
 

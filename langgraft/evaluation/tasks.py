@@ -4,18 +4,20 @@ import contextlib
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from langgraft.base import separator_id
 from langgraft.errors import InputError, LanggraftError
-from langgraft.evaluation.stats import Interval, verdict
+from langgraft.evaluation.stats import Interval, bootstrap_difference, verdict
 from langgraft.progress import Log
 
 OWN = Path(__file__).with_name("tasks")
 """Task files that come with langgraft; their data is looked for in the user's task folder."""
 PREFERRED = ("acc_norm", "acc", "exact_match", "f1", "bits_per_byte")
 Z = 1.96  # standard errors of a 95% interval
+ROUNDING = 1e-6  # by which a mean may differ that was summed in another order
 
 
 def run_tasks(
@@ -42,7 +44,8 @@ def run_tasks(
         window: longest context in tokens.
 
     Returns:
-        By task: `{"version", "samples", "shots", "metrics": {name: {"value", "stderr"}}, "better": {name: ...}}`.
+        By task: `{"version", "samples", "shots", "metrics": {name: {"value", "stderr", "values"}}, "better": {name:
+        ...}}`; `values` are those of single samples, where the metric is their mean.
 
     Raises:
         LanggraftError: the harness is not installed.
@@ -74,7 +77,7 @@ def run_tasks(
                 num_fewshot=shots,
                 limit=limit,
                 task_manager=local,
-                log_samples=False,
+                log_samples=True,
                 bootstrap_iters=1000,
             )
         except (OSError, ValueError, KeyError) as error:
@@ -112,13 +115,18 @@ def _figures(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     results = found["results"].get(name) or found.get("groups", {}).get(name)
     if results is None:
         raise InputError(f"lm-evaluation-harness gave no result for `{name}`")
-    metrics: dict[str, dict[str, float | None]] = {}
+    metrics: dict[str, dict[str, Any]] = {}
+    of_samples = _values(name, found)
     for key, value in results.items():
         metric, _, kind = key.partition(",")
         if metric.endswith("_stderr") or not isinstance(value, int | float) or metric in ("alias", "sample_len"):
             continue
         error = results.get(f"{metric}_stderr,{kind}")
         metrics[metric] = {"value": float(value), "stderr": float(error) if isinstance(error, int | float) else None}
+        values = of_samples.get(metric, {})
+        # Figures made otherwise (F1, a group that weighs its tasks alike) cannot be drawn anew from samples.
+        if values and abs(sum(values.values()) / len(values) - value) < ROUNDING:
+            metrics[metric]["values"] = values
     higher = found.get("higher_is_better", {}).get(name, {})
     samples = found.get("n-samples", {}).get(name, {})
     return {
@@ -130,11 +138,30 @@ def _figures(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _values(name: str, found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By metric, what every sample of a task (or of a group's tasks) got, under a name that tells samples apart."""
+    children: Mapping[str, Sequence[str]] = found.get("group_subtasks", {})
+    tasks, todo = [], [name]
+    while todo:
+        one = todo.pop()
+        todo += children.get(one) or []
+        tasks += [] if children.get(one) else [one]
+    values: dict[str, dict[str, float]] = {}
+    for task in sorted(tasks):
+        for sample in found.get("samples", {}).get(task, ()):
+            key = f"{task} {sample['doc_id']} {sample['doc_hash'][:12]}"
+            for metric in sample["metrics"]:
+                if isinstance(sample[metric], Real):
+                    values.setdefault(metric, {})[key] = float(sample[metric])
+    return values
+
+
 def merged(by_model: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every task's main metric for every model, and how the later models differ from the first.
 
-    The harness tells standard errors and no scores of single samples here, so changes are judged as if the models
-    had been asked different samples: their intervals are too wide rather than too narrow.
+    Changes are judged by a bootstrap over samples, the same ones for both models (`paired`), where the metric is a
+    mean of samples' values. Otherwise the harness's standard errors are all there is, and changes are judged as if the
+    models had been asked different samples: their intervals are too wide rather than too narrow.
     """
     names = list(by_model)
     found = []
@@ -142,20 +169,33 @@ def merged(by_model: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         metric = next((one for one in PREFERRED if one in first["metrics"]), next(iter(first["metrics"]), None))
         if metric is None:
             continue
-        models = {name: by_model[name][task]["metrics"][metric] for name in names}
+        asked = {name: by_model[name][task]["metrics"][metric] for name in names}
+        models = {name: {key: one[key] for key in ("value", "stderr")} for name, one in asked.items()}
         better = first["better"][metric]
-        changes = {name: _change(models[names[0]], models[name], better) for name in names[1:]}
+        changes = {name: _change(asked[names[0]], asked[name], better) for name in names[1:]}
         facts = {key: first[key] for key in ("version", "samples", "shots")}
         found.append(
             {
                 "task": task, "metric": metric, "better": better, **facts, "models": models,
                 "changes": {name: change for name, change in changes.items() if change is not None},
+                "paired": all(_paired(asked[names[0]], asked[name]) for name in names[1:]),
             }
         )  # fmt: skip
     return found
 
 
+def _paired(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether both models' values of the same samples are known."""
+    values = [one.get("values") or {} for one in (before, after)]
+    return bool(values[0]) and values[0].keys() == values[1].keys()
+
+
 def _change(before: Mapping[str, Any], after: Mapping[str, Any], better: Any) -> dict[str, Any] | None:
+    if _paired(before, after):
+        keys = sorted(before["values"])
+        first, second = ([one["values"][key] for key in keys] for one in (before, after))
+        found = bootstrap_difference(first, second)
+        return {**found.as_dict(), "verdict": verdict(found, better)}
     if before["stderr"] is None or after["stderr"] is None:
         return None
     mean, wide = after["value"] - before["value"], Z * float((before["stderr"] ** 2 + after["stderr"] ** 2) ** 0.5)

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from langgraft.base import separator_id
-from langgraft.evaluation.likelihood import DocumentBits, Window, batches, shared, windows
+from langgraft.base import end_ids, separator_id
+from langgraft.evaluation.likelihood import DocumentBits, Prompt, Window, Written, batches, shared, windows
+from langgraft.evaluation.torch_writer import SHARED_PREFIX, Stops, prompt_ids, written
+from langgraft.exporting.template import template_of
 from langgraft.progress import Log, Progress
 from langgraft.tokenizer.files import load
 from langgraft.training.device import choose_device, keep_freed_memory, load_model, set_threads
@@ -26,8 +28,6 @@ BATCH_TOKENS = {"cpu": 2048}
 OTHER_BATCH_TOKENS = 16_384
 CPU_ROWS = 16
 """Places whose loss is taken at once on a CPU: their logits still lie in its cache."""
-SHARED_PREFIX = 8
-"""Tokens of common context from which on it is worth being read apart."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,36 @@ class TorchScorer:
         finally:
             self.model.train(was_training)
         return [(bits[job.place], len(job.ids) - job.start) for job in jobs]
+
+    @property
+    def chats(self) -> bool:
+        """Whether the folder has a chat template."""
+        return template_of(self.folder) is not None
+
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        line: bool = False,
+        log: Log | None = None,
+        what: str = "",
+    ) -> list[Written]:
+        """What the model writes after each prompt, in batches of similar length; what all share is read once."""
+        stops = Stops(self.tokenizer, end_ids(self.folder), line=line)
+        rows = [prompt_ids(prompt, self.folder, self.tokenizer, self.separator) for prompt in prompts]
+        progress = log.progress(what, len(rows), unit="answers") if log and rows else None
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            found = {}
+            for place, answer in written(self.model, rows, stops, self._read, self.separator, max_new_tokens):
+                found[place] = answer
+                if progress:
+                    progress.advance()
+        finally:
+            self.model.train(was_training)
+        return [found[place] for place in range(len(rows))]
 
     def _jobs(self, pairs: Sequence[tuple[str, str]]) -> list[_Job]:
         contexts = {context: self.tokenizer.encode(context, add_special_tokens=False).ids for context, _ in pairs}

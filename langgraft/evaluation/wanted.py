@@ -1,17 +1,22 @@
 """What to measure, in one place for recipes and the command line: from paths to measures."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from langgraft.corpus.document import Document, Input, Report
 from langgraft.corpus.readers import read
 from langgraft.errors import CorpusError
-from langgraft.evaluation.choice import Built, Choice, continuation_items, training_check, translation_items
+from langgraft.evaluation.answers import Asked
+from langgraft.evaluation.chat_ends import ChatEnds
+from langgraft.evaluation.choice import Built, Choice, continuation_items, translation_items
 from langgraft.evaluation.classification import Labelled, labelled_items
 from langgraft.evaluation.minimal_pairs import read_minimal_pairs
+from langgraft.evaluation.pairs import training_check
 from langgraft.evaluation.rows import parallel_texts
 from langgraft.evaluation.suite import BitsPerByte, Measure
+from langgraft.evaluation.summarisation import Summaries, summaries, summary_measure
+from langgraft.evaluation.translation import Translation, translation_measure, translations
 from langgraft.progress import Log
 from langgraft.text import Language
 
@@ -30,6 +35,9 @@ class Wanted:
         minimal_pairs: files of minimal pairs, BLiMP's or in its format.
         code_mixed: text that mixes both languages.
         classification: labelled sets by their names in the results.
+        translation: sentences to translate in both directions; nothing without its `parallel`.
+        summarisation: documents to sum up, by their names in the results.
+        chat_messages, chat_tokens: questions for models with a chat template, and the tokens in which answers end.
         training: texts that the adapted model was trained on, so that none of them is asked for.
     """
 
@@ -41,6 +49,10 @@ class Wanted:
     minimal_pairs: Sequence[str] = ()
     code_mixed: Sequence[str] = ()
     classification: Mapping[str, Labelled] = field(default_factory=dict)
+    translation: Translation = field(default_factory=Translation)
+    summarisation: Mapping[str, Summaries] = field(default_factory=dict)
+    chat_messages: Sequence[str] = ()
+    chat_tokens: int = 96
     training: Training | None = None
     seed: int = 0
 
@@ -91,7 +103,34 @@ def measures(
         asked = labelled_items(of, items=wanted.items, seed=wanted.seed)
         facts = {"setting": of.setting, "kind": "multiple_choice" if of.options else "labels"}
         found.append(Choice(("classification", name), asked, facts=facts))
-    return [*found, *_choices(wanted, texts, target, source, log)]
+    found += _choices(wanted, texts, target, source, log)
+    found += _answers(wanted, target, source)
+    return found + ([ChatEnds(wanted.chat_messages, wanted.chat_tokens)] if wanted.chat_messages else [])
+
+
+def _answers(wanted: Wanted, target: Language, source: Language) -> Iterator[Measure]:
+    """Translations and summaries."""
+    seen = training_check(wanted.training, target.code)
+    of = wanted.translation
+    if of.parallel:
+        pairs = parallel_texts(of.parallel, target.code, source.code)
+        for way in ("to_target", "to_source"):
+            how: dict[str, Any] = {"items": of.items, "shots": of.shots, "seen": seen, "seed": wanted.seed}
+            asked = translations(pairs, target, source, to_target=way == "to_target", **how)
+            _enough(asked, "translation", ", ".join(of.parallel))
+            yield translation_measure(asked, of, way)
+    for name, one in wanted.summarisation.items():
+        asked = summaries(one, target, source, seen=seen, seed=wanted.seed)
+        _enough(asked, "summarisation", one.path)
+        yield summary_measure(asked, one, name)
+
+
+def _enough(asked: Asked, what: str, path: str) -> None:
+    if len(asked.questions) < FEWEST:
+        raise CorpusError(
+            f"only {len(asked.questions)} items for {what} could be made of {path}, "
+            f"and fewer than {FEWEST} say nothing (left out: {_reasons(asked.left_out)})"
+        )
 
 
 def _choices(
@@ -117,15 +156,16 @@ def _choices(
         elif kind == "translation":
             raise CorpusError(
                 f"only {len(one.items)} items for translation choice could be made of {', '.join(wanted.parallel)}, "
-                f"and fewer than {FEWEST} say nothing (left out: {_reasons(one)})"
+                f"and fewer than {FEWEST} say nothing (left out: {_reasons(one.left_out)})"
             )
         elif log:
-            log.say(f"evaluate: no continuation choice for {what}: {len(one.items)} items (left out: {_reasons(one)})")
+            reasons = _reasons(one.left_out)
+            log.say(f"evaluate: no continuation choice for {what}: {len(one.items)} items (left out: {reasons})")
     return found
 
 
-def _reasons(built: Built) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in built.left_out.items() if count) or "none"
+def _reasons(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "none"
 
 
 def as_listed(results: dict[str, Any]) -> dict[str, Any]:

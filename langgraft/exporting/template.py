@@ -23,6 +23,18 @@ def template_of(folder: Path) -> str | None:
     return found or None
 
 
+def special_of(folder: Path) -> dict[str, str]:
+    """The special tokens of a hub folder that its template may name: `bos_token` and the like."""
+    path = folder / "tokenizer_config.json"
+    config = read_json(path) if path.is_file() else {}
+    named = {name: config.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    return {
+        name: value["content"] if isinstance(value, dict) else value
+        for name, value in named.items()
+        if value is not None
+    }
+
+
 def render(template: str | None, messages: Sequence[Message], special: dict[str, str]) -> str:
     """The conversation as text that ends where the assistant begins.
 

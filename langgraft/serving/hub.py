@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langgraft.base import adapter_folder, separator_id
+from langgraft.base import adapter_folder, end_ids, separator_id
 from langgraft.errors import ModelError
 from langgraft.exporting.template import template_of
 from langgraft.serving.model import shared
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 LONGEST_DEFAULT = 4096  # tokens of context where nobody asked for more: memory grows with it
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>")
 
 
 class HubModel:
@@ -59,7 +58,7 @@ class HubModel:
         self.spaced = not is_byte_level(data)
         self._spell = token_bytes if is_byte_level(data) else piece_bytes
         self._added = {token["id"]: token for token in data.get("added_tokens", [])}
-        self._ends = set(_ids_of_ends(folder, self._tokenizer, self._added, self.special.get("eos_token")))
+        self._ends = end_ids(folder)
 
     def encode(self, text: str, *, chat: bool = False) -> list[int]:
         """Ids of a text; a chat brings its own first token."""
@@ -154,16 +153,3 @@ def _crop(cache: Any, keep: int) -> tuple[int, Any]:
         cache.crop(keep - cache.get_seq_length())  # negative: how many tokens to remove
         return keep, cache
     return 0, None
-
-
-def _ids_of_ends(folder: Path, tokenizer: Any, added: dict[int, Any], eos: str | None) -> list[int]:
-    """Ids that end a text: those the configs name, the tokenizer's eos, and the usual ends of a turn."""
-    found: list[int | None] = []
-    for name in ("config.json", "generation_config.json"):
-        if (folder / name).is_file():
-            value = read_json(folder / name).get("eos_token_id")
-            found += value if isinstance(value, list) else [value]
-    by_text = {token["content"]: i for i, token in added.items() if token["special"]}
-    found += [by_text.get(text) for text in _TURN_ENDS]
-    found.append(tokenizer.token_to_id(eos) if eos else None)
-    return [i for i in found if i is not None]

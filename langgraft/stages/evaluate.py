@@ -7,14 +7,18 @@ from typing import Any
 from langgraft.corpus.document import Document
 from langgraft.corpus.prepare import read_split
 from langgraft.errors import RecipeError
+from langgraft.evaluation.chat_ends import QUESTIONS
 from langgraft.evaluation.classification import Labelled
 from langgraft.evaluation.compare import Bounds, gates, tokens
 from langgraft.evaluation.generation import beginnings, quality, same_chats
 from langgraft.evaluation.models import Measured
+from langgraft.evaluation.overlap import check_tokenizer
 from langgraft.evaluation.prompts import chosen, read_prompts
 from langgraft.evaluation.side_by_side import continuations, side_by_side
 from langgraft.evaluation.suite import Way
 from langgraft.evaluation.suite import evaluate as measure_all
+from langgraft.evaluation.summarisation import Summaries
+from langgraft.evaluation.translation import Translation
 from langgraft.evaluation.wanted import Wanted, as_listed, measures
 from langgraft.recipe import Evaluate, Recipe
 from langgraft.runs import Inputs
@@ -29,11 +33,14 @@ def check(section: Evaluate, recipe: Recipe) -> None:
 
     Raises:
         RecipeError: there would be no test split, windows would pass over tokens, or the file of prompts is damaged.
+        InputError: BLEU's tokenizer cannot be used here.
     """
     if section.prompts.file:
         read_prompts(Path(section.prompts.file))
     if recipe.corpus.test == 0:
         raise RecipeError("corpus.test is 0, but the evaluate stage measures on the test split; hold out two documents")
+    if section.translation.tokenizer != "auto":
+        check_tokenizer(section.translation.tokenizer)
     if section.stride > section.window:
         raise RecipeError(
             f"evaluate.stride ({section.stride}) must not be above evaluate.window ({section.window}), "
@@ -82,7 +89,7 @@ def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
         "tokens": {**{side: cost["tokens"] for side, cost in costs.items()}, "example": costs["target"]["example"]},
         "gates": gates(sides["target"], sides.get("source"), bounds, *(of.name for of in codes.values())),
         "generations": _generations(section, inputs, base, adapted),
-        "chat": same_chats(base, adapted),
+        "chat": {**same_chats(base, adapted), **result.get("chat", {})},
     }
     if section.generated:
         result["generation"] = _generated(section, inputs, texts, base, adapted)
@@ -112,6 +119,10 @@ def _wanted(section: Evaluate, inputs: Inputs) -> Wanted:
         minimal_pairs=section.minimal_pairs,
         code_mixed=section.code_mixed,
         classification={name: Labelled(**one.model_dump()) for name, one in section.classification.items()},
+        translation=Translation(**section.translation.model_dump()),
+        summarisation={name: Summaries(**one.model_dump()) for name, one in section.summarisation.items()},
+        chat_messages=[*QUESTIONS[: section.chat.questions], *section.chat.messages],
+        chat_tokens=section.chat.max_new_tokens,
         training=training,
         seed=section.seed,
     )

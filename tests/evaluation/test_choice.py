@@ -15,10 +15,11 @@ from pico import sentences
 
 from langgraft.corpus.document import Document
 from langgraft.errors import CorpusError
-from langgraft.evaluation.choice import Built, Choice, Item, continuation_items, training_check, translation_items
+from langgraft.evaluation.choice import Built, Choice, Item, continuation_items, translation_items
 from langgraft.evaluation.contamination import seen_in
 from langgraft.evaluation.likelihood import DocumentBits
 from langgraft.evaluation.minimal_pairs import MinimalPairs, read_minimal_pairs
+from langgraft.evaluation.pairs import training_check
 from langgraft.evaluation.rows import Parallel, parallel_texts, rows_of
 from langgraft.evaluation.suite import Way
 from langgraft.evaluation.wanted import Wanted, measures

@@ -14,7 +14,7 @@ from langgraft.evaluation.task_names import TASKS, task_names
 
 lm_eval = pytest.importorskip("lm_eval")
 
-from langgraft.evaluation.tasks import merged, run_tasks  # noqa: E402 - where the harness is
+from langgraft.evaluation.tasks import _figures, merged, run_tasks  # noqa: E402 - where the harness is
 
 THAI = ["วันนี้เราไปกินข้าวที่ไหนดี", "เขาบอกว่าพรุ่งนี้ฝนจะตก เลยไม่ไปเดินป่า", "นี่คือกับข้าวที่แม่ทำ อร่อยมาก"]
 LANGUAGES = {"en": [*ENGLISH, " ".join(ENGLISH)], "yue": [*CANTONESE, "".join(CANTONESE)], "th": THAI}
@@ -93,6 +93,9 @@ def test_our_task_files_run_offline_by_the_command(pico: Path, pico_untied: Path
         assert 0 <= one["models"]["base"]["value"] <= 1
         assert one["models"]["base"]["stderr"] is not None
         assert one["changes"]["adapted"]["verdict"] in ("gain", "loss", "no measurable difference")
+        assert one["paired"]
+        values = [one["models"][name]["value"] for name in ("base", "adapted")]
+        assert one["changes"]["adapted"]["mean"] == pytest.approx(values[1] - values[0])
     assert "farstail" in done.err
 
 
@@ -135,3 +138,34 @@ def test_changes_between_models_have_a_verdict() -> None:
     assert row["changes"]["a"]["verdict"] == "gain"
     assert row["changes"]["b"]["verdict"] == "no measurable difference"
     assert "c" not in row["changes"]
+
+
+def sampled(values: list[float], start: int = 0) -> dict[str, Any]:
+    """A task's result as `run_tasks` gives it, with what every sample got."""
+    mean = sum(values) / len(values)
+    metric = {"value": mean, "stderr": (mean * (1 - mean) / len(values)) ** 0.5}
+    metric["values"] = {f"t {i}": value for i, value in enumerate(values, start=start)}  # type: ignore[assignment]
+    return {
+        "t": {"version": 1, "samples": len(values), "shots": 0, "better": {"acc": "higher"}, "metrics": {"acc": metric}}
+    }
+
+
+def test_changes_are_paired_by_sample() -> None:
+    """Ten of a hundred samples more, none less: clear where both were asked the same, noise where they were not."""
+    before, after = sampled([1.0] * 40 + [0.0] * 60), sampled([1.0] * 50 + [0.0] * 50)
+    (row,) = merged({"base": before, "adapted": after})
+    assert row["paired"]
+    assert row["changes"]["adapted"]["verdict"] == "gain"
+    assert row["models"]["base"] == {"value": 0.4, "stderr": pytest.approx(0.049, abs=1e-3)}
+    (apart,) = merged({"base": before, "adapted": sampled([1.0] * 50 + [0.0] * 50, start=7)})
+    assert not apart["paired"]
+    assert apart["changes"]["adapted"]["verdict"] == "no measurable difference"
+
+
+def test_a_figure_that_is_no_mean_of_samples_is_not_drawn_anew() -> None:
+    rows = [{"doc_id": i, "doc_hash": "h" * 64, "metrics": ["acc"], "acc": float(i % 2)} for i in range(4)]
+    found = {"results": {"g": {"acc,none": 0.5, "acc_stderr,none": 0.1}}, "samples": {"a": rows[:3], "b": rows[3:]}}
+    found["group_subtasks"] = {"g": ["a", "b"], "a": [], "b": []}  # type: ignore[dict-item]
+    assert set(_figures("g", found)["metrics"]["acc"]["values"].values()) == {0.0, 1.0}
+    found["results"]["g"]["acc,none"] = 0.6667  # a group that weighs its tasks alike
+    assert "values" not in _figures("g", found)["metrics"]["acc"]
