@@ -96,7 +96,8 @@ def evaluation_sets(recipe: Recipe) -> list[str]:
 
 
 def _sets(section: Evaluate) -> list[str]:
-    sets = [one.path for one in (*section.classification.values(), *section.summarisation.values())]
+    sets = [one.path for one in section.classification.values()]
+    sets += [one.path for one in section.summarisation.values()]
     parallel = [*section.choice.parallel, *section.translation.parallel]
     return [*parallel, *section.minimal_pairs, *section.code_mixed, *sets]
 
