@@ -161,6 +161,9 @@ max_new_tokens = 8
 [evaluate.prompts]
 target = ["我今日"]
 source = ["The quick"]
+[evaluate.chat]
+questions = 4
+max_new_tokens = 16
 [evaluate.gates]
 source_loss = 0.9
 [export]
