@@ -153,9 +153,7 @@ def plan_data_card(source: Source, to: str, *, private: bool = False, data: Path
     check_repository(to, "--data-to")
     folder = data or source.data
     if folder is None or not (folder / CARD).is_file():
-        raise ModelError(
-            f"--data-to {to}: there is no data card; give the folder that `langgraft corpus` wrote, --data"
-        )
+        raise ModelError(f"--data-to {to}: there is no data card; give what `langgraft corpus` wrote with --data")
     names = _data_facts(folder)["licenses"]
     card = _read_card(folder / CARD)
     # The hub would look for the files that they name, and they are not there.
