@@ -13,11 +13,11 @@ from langgraft.evaluation import words
 from langgraft.evaluation.cautions import cautions
 from langgraft.evaluation.comparison import cell, mean_of, notes_on, rows_of_runs
 from langgraft.evaluation.page import Table, template
+from langgraft.evaluation.report_measures import VERDICTS, change_text
 from langgraft.evaluation.stats import Better, Interval, verdict
 from langgraft.store import atomic_write
 
 LEVEL = 0.95
-WORDS = {"gain": "better", "loss": "worse", "no measurable difference": "no measurable difference"}
 
 
 def aggregate_runs(
@@ -91,7 +91,7 @@ def over_runs(values: Sequence[Any]) -> dict[str, float]:
     from scipy import stats
 
     means = np.array([mean_of(value) for value in values], dtype=np.float64)
-    spread = float(means.std(ddof=1))
+    spread = float(means.std(ddof=1)) if np.ptp(means) else 0.0  # rounding is no spread
     runs = float(stats.t.ppf((1 + LEVEL) / 2, len(means) - 1)) * spread / math.sqrt(len(means))
     within = [(v["high"] - v["low"]) / 2 for v in values if isinstance(v, dict) and v.get("high") is not None]
     half = math.hypot(runs, sum(within) / len(within) if within else 0.0)
@@ -138,7 +138,7 @@ def _verdict(rows: Sequence[dict[str, Any]], runs: int) -> str:
         if row["unit"] == "change" and change is not None:
             figure = " to ".join(words.percent(change[key], signed=True, fine=True) for key in ("low", "high"))
             mean = words.percent(change["mean"], signed=True, fine=True)
-            said.append(f"{row['label'].split(',')[0]}: {WORDS[change['verdict']]}, {mean} bits per byte ({figure})")
+            said.append(f"{row['label'].split(',')[0]}: {VERDICTS[change['verdict']]}, {mean} bits per byte ({figure})")
     return f"{runs} runs. {'; '.join(said)}." if said else f"{runs} runs; they share no figures with a change."
 
 
@@ -152,5 +152,7 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
         unit = str(row["unit"])
         each = ", ".join(str(cell(value, unit)) for value in row["values"])
         spread = "–" if row["spread"] is None else cell(row["spread"], unit).removeprefix("+")
-        said = WORDS[row["change"]["verdict"]] if row["change"] else "–"
+        said = VERDICTS[row["change"]["verdict"]] if row["change"] else "–"
+        if row["change"] and unit != "change":
+            said = change_text({"changes": {"all": row["change"]}}, ["all"], unit)
         yield words.sentence(row["label"]), cell(row, unit), spread, each, said

@@ -39,7 +39,8 @@ def sections(report: dict[str, Any]) -> list[dict[str, Any]]:
         shown = [one for one in measured if dig(dict(one.measure), "models")]
         if shown:
             charts = _charts(key, title, shown)
-            made.append({"title": title, "text": text, "charts": charts, "table": _table(title, shown)})
+            group = {"title": title, "text": text, "charts": charts, "table": _table(title, shown)}
+            made.append({**group, "signatures": _signatures(shown)})
     return made
 
 
@@ -83,7 +84,7 @@ def gather(report: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Measure
         for key, metric in (("chrf", "chrF"), ("rouge_l", "ROUGE-L"))
         if of.get(key)
     ]
-    yield "scores", "Translating and summing up", _scored_by(made), made
+    yield "scores", "Translating and summing up", "Overlap with a reference, from 0 to 100; higher is better.", made
     mixed = report.get("code_mixed")
     yield (
         "mixed",
@@ -93,11 +94,13 @@ def gather(report: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Measure
     )
 
 
-def _scored_by(made: Sequence[Measured]) -> str:
-    """What the scores are, with the signatures that others need to get the same ones."""
-    signatures = list(dict.fromkeys(str(one.measure["signature"]) for one in made if one.measure.get("signature")))
-    ending = f" Signatures: {'; '.join(signatures)}." if signatures else ""
-    return f"Overlap with a reference, from 0 to 100; higher is better.{ending}"
+def _signatures(measured: Sequence[Measured]) -> str:
+    """How scores were made, for whoever wants the same ones again."""
+    found: dict[str, list[str]] = {}
+    for one in measured:
+        if one.measure.get("signature"):
+            found.setdefault(str(one.measure["signature"]), []).append(_title(one.label))
+    return "; ".join(f"{' and '.join(labels)}: {signature}" for signature, labels in found.items())
 
 
 def _classification(report: dict[str, Any]) -> Iterator[Measured]:
@@ -169,7 +172,7 @@ def _table(title: str, measured: Sequence[Measured]) -> Table:
     for one in measured:
         row: list[Any] = [_title(one.label)]
         row += [_figure(one.measure["models"].get(name), one.unit) for name in names]
-        row.append(_change(one.measure, names, one.unit))
+        row.append(change_text(one.measure, names, one.unit))
         row += [_written(one.measure.get("chance"), one.unit)] if with_chance else []
         row += [number(one.measure.get("items"))] if with_items else []
         rows.append(tuple(row))
@@ -185,7 +188,7 @@ def _figure(found: Mapping[str, Any] | None, unit: str) -> Any:
     return Markup('{} <span class="sub">{} to {}</span>').format(_written(found["mean"], unit), low, high)
 
 
-def _change(measure: Mapping[str, Any], names: Sequence[str], unit: str) -> Any:
+def change_text(measure: Mapping[str, Any], names: Sequence[str], unit: str) -> Any:
     """The last model against the first, in words."""
     found = dict(measure.get("changes") or {}).get(names[-1]) if names else None
     if not found or found.get("mean") is None:

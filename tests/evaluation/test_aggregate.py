@@ -24,6 +24,7 @@ def seeds(count: int) -> list[dict[str, Any]]:
 
 def test_mean_spread_and_interval_over_runs() -> None:
     """t of two degrees of freedom is 4.303: by hand for three runs, with and without their own intervals."""
+    assert over_runs([0.72, 0.72, 0.72])["spread"] == 0
     plain = over_runs([0.1, 0.2, 0.3])
     assert plain["mean"] == pytest.approx(0.2)
     assert plain["spread"] == pytest.approx(0.1)
@@ -82,6 +83,7 @@ def test_figures_that_a_run_lacks_have_no_mean(tmp_path: Path) -> None:
     page = Page(render_aggregate(found))
     assert "a<b" in page.words
     assert "pretrain.seed 1" in page.words
+    assert "better +22.0 points" in page.words
     path = write_aggregate(found, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "aggregate.json").read_text(encoding="utf-8")) == found
     assert path.name == "aggregate.html"

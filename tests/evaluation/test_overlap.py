@@ -4,7 +4,7 @@ import socket
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pico import CANTONESE, ENGLISH
 
@@ -112,6 +112,7 @@ def test_units_are_words_or_graphemes() -> None:
     assert rouge_l([""], YUE).of(["我"]) == 0
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12))
 def test_the_longest_common_subsequence(one: list[str], other: list[str]) -> None:
     table = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]

@@ -363,6 +363,7 @@ def test_every_measure_is_on_the_page_with_its_interval(example: dict[str, Any])
         "Sentiment (sentiment, target)",
         "langgraft_yue_qa, acc",
         "Cantonese mixed with English",
+        "Into Cantonese, BLEU: nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0",
     ):
         assert piece in words, piece
     assert "49% 44% to 54%" in words
