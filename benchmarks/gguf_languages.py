@@ -14,6 +14,7 @@ import argparse
 import gzip
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def nearest(base: Path, code: str, texts: list[str], out: Path, new_tokens: int)
         lines += ["", "exported without being asked"]
     except ModelError as error:
         accepted = choose_pre(out, accept_mismatch=rates[0].rate + 0.001)[0]
-        lines += ["", f"Without `--accept-mismatch`: refused ({str(error).split('.')[0][:200]}). "
+        lines += ["", f"Without `--accept-mismatch`: refused ({re.split('[.;:] ', str(error))[0]}). "
                   f"With {rates[0].rate + 0.001:.3f}: `{accepted}`."]  # fmt: skip
     return [*lines, ""]
 
