@@ -11,6 +11,7 @@ from typing import Any
 from langgraft.recipe import CurriculumPoint, InputText, LabelledSection, Phase, Recipe
 from langgraft.recipe_evaluation import SummariesSection
 from langgraft.recipe_file import fields, section_type
+from langgraft.recipe_sft import ChatData
 
 PAGE = Path(__file__).with_name("recipe.md")
 HEAD = """\
@@ -52,7 +53,9 @@ def _sections() -> Iterator[str]:
         if kind is None:
             continue
         # Tables of text have a heading of their own below.
-        own = {"corpus": ("target", "source."), "align": ("parallel.",)}.get(name, ("phases.", "mixture.curriculum."))
+        own = {"corpus": ("target", "source."), "align": ("parallel.",), "sft": ("data.",)}.get(
+            name, ("phases.", "mixture.curriculum.")
+        )
         rows = [row for row in fields(kind) if not row[0].startswith(own)]
         yield f"\n## [{name}]\n\n{(kind.__doc__ or '').strip()}\n\n{_table(rows)}"
         if name == "corpus":
@@ -66,6 +69,8 @@ def _sections() -> Iterator[str]:
                 yield f"\n### [[pretrain.{table}]]\n\n{text}\n\n{_table(list(fields(inner)))}"
         if name == "align":
             yield "\n### [[align.parallel]]\n\nThe fields of `[[corpus.target]]`.\n"
+        if name == "sft":
+            yield f"\n### [[sft.data]]\n\n{(ChatData.__doc__ or '').strip()}\n\n{_table(list(fields(ChatData)))}"
         if name == "evaluate":
             for kind, of in (("classification", LabelledSection), ("summarisation", SummariesSection)):
                 rows = list(fields(of))

@@ -11,6 +11,7 @@ _PUBLIC = {
     "extend_tokenizer": "langgraft.tokenizer.extend:extend",
     "load_adapter": "langgraft.training.adapter:load_adapter",
     "train": "langgraft.training.continual:train",
+    "tune": "langgraft.training.continual:tune",
 }
 __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -1,17 +1,27 @@
-"""The commands that train one model on some text, outside any recipe, and that make such text of pairs."""
+"""The commands that train one model on some text or on conversations, outside any recipe, and make text of pairs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from langgraft.cli_options import Json, Language, Out, SourceLanguage, say, show_json
 
+if TYPE_CHECKING:
+    from langgraft.training.continual import Trained
+
+ANSWERS = "answers.json"  # what held-out conversations say, before and after
+
 
 def train(
     model: Annotated[str, typer.Option(help="Model to train: folder, hub id, .gguf file or package:NAME.")],
-    corpus: Annotated[list[str], typer.Option(help="Text in the language to teach; may be given more than once.")],
     out: Out,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Text in the language to teach; may be given more than once.")
+    ] = None,
+    chat: Annotated[
+        list[str] | None, typer.Option(help="Conversations to learn the answers of, in place of --corpus.")
+    ] = None,
     replay: Annotated[
         list[str] | None,
         typer.Option(help="Text of the source language to read beside it, or `self`: written by the base."),
@@ -22,12 +32,23 @@ def train(
     language: Language = "und",
     source_language: SourceLanguage = "en",
     tokens: Annotated[int | None, typer.Option(min=1, help="Budget, replay included; default: the text once.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of conversations; default: 2.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt of conversations that bring none.")] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Chat template (Jinja), not the model's own.")
+    ] = None,
     mode: Annotated[str, typer.Option(help="What learns: full, lora, embeddings or new_rows.")] = "full",
-    learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of the transformer.")] = 2e-4,
-    new_rows_learning_rate: Annotated[float, typer.Option(min=0, help="Of rows of new tokens.")] = 1e-3,
-    old_rows_learning_rate: Annotated[float, typer.Option(min=0, help="Of rows that the base had.")] = 2e-4,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Peak rate of the transformer; default: 2e-4, with --chat 2e-5.")
+    ] = None,
+    new_rows_learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Of rows of new tokens; default: 1e-3, with --chat as all else.")
+    ] = None,
+    old_rows_learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Of rows that the base had; default: 2e-4, with --chat as all else.")
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw, muon or adamw_8bit.")] = "adamw",
-    schedule: Annotated[str, typer.Option(help="wsd or cosine.")] = "wsd",
+    schedule: Annotated[str | None, typer.Option(help="wsd or cosine; default: wsd, with --chat cosine.")] = None,
     sequence_length: Annotated[int, typer.Option(min=16, help="Tokens of a packed row.")] = 512,
     batch_tokens: Annotated[int, typer.Option(min=16, help="Tokens of a step.")] = 8192,
     replay_ratio: Annotated[float, typer.Option(min=0, max=0.99, help="Share of the tokens that is replay.")] = 0.25,
@@ -48,7 +69,7 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Train a model on text, with replay; the same command goes on after an interruption."""
+    """Train a model on text, with replay, or on conversations; the same command goes on after an interruption."""
     from langgraft.errors import RecipeError
 
     if batch_tokens % sequence_length:
@@ -56,13 +77,22 @@ def train(
             f"--batch-tokens ({batch_tokens}) must be a multiple of --sequence-length ({sequence_length})"
         )
     from langgraft.training.continual import train as run
+    from langgraft.training.continual import tune
     from langgraft.training.loop import Compute, Settings
     from langgraft.training.modes import Phase
 
+    others = {"--epochs": epochs, "--system": system, "--chat-template": chat_template}
+    text = {"--corpus": corpus, "--replay": replay, "--tokens": tokens}
+    if wrong := next((name for name, value in (text if chat else others).items() if value is not None), None):
+        raise RecipeError(f"{wrong} does not go {'with' if chat else 'without'} --chat; leave it out")
+    rate = learning_rate if learning_rate is not None else 2e-5 if chat else 2e-4
+    new, old = (rate, rate) if chat else (1e-3, 2e-4)
     settings = Settings(
-        steps=1, length=sequence_length, batch_rows=batch_tokens // sequence_length, learning_rate=learning_rate,
-        new_rows_learning_rate=new_rows_learning_rate, old_rows_learning_rate=old_rows_learning_rate,
-        schedule=schedule, replay_ratio=replay_ratio, seed=seed, phases=(Phase(mode),), optimizer=optimizer,
+        steps=1, length=sequence_length, batch_rows=batch_tokens // sequence_length, learning_rate=rate,
+        new_rows_learning_rate=new if new_rows_learning_rate is None else new_rows_learning_rate,
+        old_rows_learning_rate=old if old_rows_learning_rate is None else old_rows_learning_rate,
+        weight_decay=0.0 if chat else 0.1, schedule=schedule or ("cosine" if chat else "wsd"),
+        replay_ratio=0.0 if chat else replay_ratio, seed=seed, phases=(Phase(mode),), optimizer=optimizer,
     )  # fmt: skip
     compute = Compute(
         device=device, dtype=dtype, threads=threads, micro_rows=micro_batch_rows, checkpoint_every=checkpoint_every,
@@ -70,13 +100,49 @@ def train(
         activation_checkpointing=activation_checkpointing,
         report_to=tuple(report_to or ()),
     )  # fmt: skip
+    if chat:
+        done = tune(
+            model, out, chats=chat, base=base, system=system or "", template=chat_template, epochs=epochs or 2,
+            settings=settings, compute=compute,
+        )  # fmt: skip
+        _finish(done, _compared(done, model, (language, source_language), compute), as_json)
+        return
     done = run(
-        model, out, corpus=corpus, language=language, base=base, replay=replay or (), source_language=source_language,
-        replay_loss=replay_loss, tokens=tokens, settings=settings, compute=compute,
+        model, out, corpus=corpus or (), language=language, base=base, replay=replay or (),
+        source_language=source_language, replay_loss=replay_loss, tokens=tokens, settings=settings, compute=compute,
     )  # fmt: skip
+    _finish(done, {}, as_json)
+
+
+def _finish(done: "Trained", more: dict[str, Any], as_json: bool) -> None:
     say(f"wrote {done.model}")
     if as_json:
-        show_json(done.as_dict())
+        show_json({**done.as_dict(), **more})
+
+
+def _compared(done: "Trained", model: str, languages: tuple[str, str], compute: Any) -> dict[str, Any]:
+    """What held-out conversations say of the model before and after; measured once, and kept beside it."""
+    from langgraft.base import locate, materialise
+    from langgraft.evaluation.tuned import compare_answers
+    from langgraft.progress import Log
+    from langgraft.store import read_json, write_json
+    from langgraft.training.tuning import read_dev
+
+    file = done.folder / ANSWERS
+    if not file.is_file():
+        known = languages if languages[0] != "und" else ()
+        found = compare_answers(
+            materialise(locate(model), done.folder / "start"), done.model, read_dev(done.folder), languages=known,
+            device=compute.device, threads=compute.threads, log=Log(),
+        )  # fmt: skip
+        write_json(file, found)
+    answers: dict[str, Any] = read_json(file)
+    for name, label in (("bits_per_byte", "bits per byte of answers"), ("ends", "answers that end"),
+                        ("right_language", "answers in the right language")):  # fmt: skip
+        if name in answers:
+            before, after = (answers[name]["models"][of]["mean"] for of in ("before", "after"))
+            say(f"{label}: {before:.3f} before, {after:.3f} after")
+    return {"answers": answers}
 
 
 def parallel(

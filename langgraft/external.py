@@ -12,6 +12,7 @@ from langgraft.corpus.langid_model import check_file
 from langgraft.corpus.sources import resolve, with_companions
 from langgraft.errors import ModelError, RecipeError
 from langgraft.recipe import Align, Evaluate, Filters, Recipe, Surgery
+from langgraft.recipe_sft import Sft
 from langgraft.runs import as_input
 from langgraft.store import atomic_write, sha256_file
 
@@ -69,6 +70,8 @@ def external(stage: str, reads: Collection[str], recipe: Recipe, base: Base, ide
         found["tokenizer.donor"] = _donor(recipe.tokenizer.donor, identities)
     if stage == "align" and recipe.align is not None:
         found.update(_align_files(recipe.align, evaluation_sets(recipe), identities))
+    if stage == "sft" and recipe.sft is not None:
+        found.update(_chat_files(recipe.sft, identities))
     if stage == "evaluate" and recipe.evaluate is not None:
         found.update(_evaluate_files(recipe.evaluate, identities))
     if stage == "surgery":
@@ -112,6 +115,18 @@ def _align_files(section: Align, held_out: Sequence[str], identities: Identities
     for name in section.formats:
         if ":" in name:
             found[f"align.formats {name}"] = identities(_module_file(name, "align.formats"))
+    return found
+
+
+def _chat_files(section: Sft, identities: Identities) -> dict[str, Any]:
+    """Content of the conversations, and of a chat template of the user's own."""
+    found: dict[str, Any] = {
+        f"sft.data {entry.path}": [identities(path) for path in resolve(Input(entry.path))] for entry in section.data
+    }
+    if section.template is not None:
+        if not Path(section.template).is_file():
+            raise RecipeError(f"sft.template: {section.template} does not exist; give a file with a Jinja template")
+        found["sft.template"] = identities(Path(section.template))
     return found
 
 

@@ -70,6 +70,8 @@ STAGES: tuple[Stage, ...] = (
         ("base", "revision", "language", "source_language"),
         resumable=True,
     ),
+    # What was trained before, if anything was, is where it starts.
+    Stage("sft", ("|".join((*TRAINING[1:], "surgery")), "surgery"), ("language", "source_language"), resumable=True),
     Stage(
         "evaluate",
         ("corpus", "surgery", TRAINED),

@@ -12,6 +12,7 @@ from langgraft.recipe_align import Align
 from langgraft.recipe_compute import ComputeSection
 from langgraft.recipe_evaluation import ChatSection, SummariesSection, TranslationSection
 from langgraft.recipe_section import InputText, Lora, Section
+from langgraft.recipe_sft import Sft
 
 
 class Model(Section):
@@ -443,6 +444,7 @@ class Recipe(Section):
     surgery: Surgery = Field(default_factory=Surgery)
     pretrain: Pretrain | None = None
     align: Align | None = None
+    sft: Sft | None = None
     evaluate: Evaluate | None = None
     export: Export | None = None
     publish: Publish | None = None

@@ -18,7 +18,7 @@ MARKER = "stage.json"
 # What `langgraft launch` wrote for a stage; stays when the stage starts again.
 LAUNCH = "launch"
 # Stages that train the model, the last one first.
-TRAINING = ("align", "pretrain")
+TRAINING = ("sft", "align", "pretrain")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Inputs:
 
     @property
     def trained(self) -> Path:
-        """Folder of the last stage so far that trained the model."""
-        return next(self.folders[name] for name in TRAINING if name in self.folders)
+        """Folder of the last stage so far that trained the model; before any, of surgery."""
+        return next(self.folders[name] for name in (*TRAINING, "surgery") if name in self.folders)
 
 
 def begun(folder: Path) -> bool:

@@ -52,6 +52,9 @@ def collect(recipe: Recipe, folders: dict[str, Path]) -> dict[str, Any]:
         report["machine"]["device"] = done["pretrain"]["device"]
     if "align" in done:
         report["align"] = {**done["align"], "curve": _curve(folders["align"] / "metrics.jsonl")}
+    if "sft" in done:
+        report["sft"] = {**done["sft"], "curve": _curve(folders["sft"] / "metrics.jsonl")}
+        report["machine"]["device"] = done["sft"]["device"]
     if "evaluate" in done:
         report.update({key: done["evaluate"][key] for key in MEASURED if done["evaluate"].get(key) is not None})
     if "export" in done:

@@ -17,7 +17,7 @@ from langgraft.pipeline import NAMES
 from langgraft.recipe_compute import ComputeSection, Slurm, SlurmJob
 from langgraft.runs import begun
 
-STAGES = tuple(name for name in NAMES if name not in ("align", "publish"))  # what the pico recipe has
+STAGES = tuple(name for name in NAMES if name not in ("align", "sft", "publish"))  # what the pico recipe has
 GOLDEN = ROOT / "tests" / "golden" / "slurm.sbatch"
 CLUSTER = """
 nodes = 2
@@ -115,7 +115,8 @@ def test_stages_ask_for_what_they_can_use() -> None:
     own = SlurmJob(partition="cpu", gpus_per_node=0)
     compute = ComputeSection(slurm=Slurm(partition="gpu", gpus_per_node=4, time="60", stages={"evaluate": own}))
     assert {name: wishes_for(name, compute).gpus_per_node for name in NAMES} == {
-        "corpus": 0, "tokenizer": 0, "surgery": 1, "pretrain": 4, "align": 4, "evaluate": 0, "export": 0, "publish": 0,
+        "corpus": 0, "tokenizer": 0, "surgery": 1, "pretrain": 4, "align": 4, "sft": 4, "evaluate": 0, "export": 0,
+        "publish": 0,
     }  # fmt: skip
     assert {wishes_for("evaluate", compute).partition, wishes_for("surgery", compute).partition} == {"cpu", "gpu"}
     assert wishes_for("evaluate", compute).time == "60", "what a stage's table leaves out is as for all"

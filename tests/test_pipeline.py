@@ -27,7 +27,7 @@ def states(finished: Finished, *overrides: str) -> dict[str, tuple[str, str]]:
     return {item.stage.name: (item.state, item.reason) for item in planned}
 
 
-STAGES = tuple(name for name in NAMES if name not in ("align", "publish"))  # what the pico recipe has
+STAGES = tuple(name for name in NAMES if name not in ("align", "sft", "publish"))  # what the pico recipe has
 ALL_DONE = dict.fromkeys(STAGES, ("done", ""))
 
 

@@ -28,7 +28,7 @@ def rows(source: Input, path: Path | None, language: str) -> Iterator[tuple[str,
         for number, row in enumerate(_ROWS[choose(path, language=language, encoding=source.encoding)](file), 1):
             yield f"{path.name}:{number}", row
     except (json.JSONDecodeError, csv.Error, DamagedError) as error:
-        raise CorpusError(f"{path} cannot be read as an evaluation set: {error}") from error
+        raise CorpusError(f"{path} cannot be read row by row: {error}") from error
 
 
 def _jsonl(file: File) -> Iterator[Any]:

@@ -10,8 +10,8 @@ from langgraft.evaluation.chat_ends import QUESTIONS
 from langgraft.evaluation.models import Measured, open_scorer
 from langgraft.evaluation.prompts import shipped
 from langgraft.evaluation.side_by_side import continuations, written_in
-from langgraft.exporting.template import template_of
 from langgraft.text import language
+from langgraft.tokenizer.template import template_of
 
 ASKED, MAX_NEW_TOKENS = 8, 64  # questions, and tokens within which an answer should end
 

@@ -35,8 +35,9 @@ def recipe(subject: Subject) -> Iterator[Finding]:
 def _training(of: Recipe, where: str) -> Iterator[Finding]:
     pretrain = of.pretrain
     if pretrain is None:
-        fix = "add the section [pretrain]: new rows are no use before training"
-        yield Finding("recipe", "nothing will be trained", where, "no [pretrain]", fix)
+        if of.sft is None:
+            fix = "add the section [pretrain]: new rows are no use before training"
+            yield Finding("recipe", "nothing will be trained", where, "no [pretrain]", fix)
         return
     if pretrain.replay_ratio == 0:
         fix = "set pretrain.replay_ratio = 0.25; without it in-context learning goes first, unseen by perplexity"

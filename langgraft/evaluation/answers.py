@@ -9,10 +9,10 @@ from langgraft.evaluation.likelihood import Scorer
 from langgraft.evaluation.overlap import BleuTokenizer, Overlap, bleu, chrf, measure_overlap, rouge_l
 from langgraft.evaluation.pairs import one_line
 from langgraft.evaluation.suite import Way, kept
-from langgraft.exporting.template import Message
 from langgraft.progress import Log
 from langgraft.store import fingerprint
 from langgraft.text import Language
+from langgraft.tokenizer.template import Message
 
 Ask = Literal["few_shot", "chat"]
 ASKS = get_args(Ask)

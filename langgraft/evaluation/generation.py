@@ -12,9 +12,9 @@ from langgraft.corpus.filters import Text
 from langgraft.corpus.langid import Identifier
 from langgraft.errors import InputError
 from langgraft.evaluation.stats import Better, measure
-from langgraft.exporting.template import Message, render, special_of, template_of
 from langgraft.text import language
 from langgraft.tokenizer.files import load
+from langgraft.tokenizer.template import Message, render, special_of, template_of
 
 N = 4  # units of a repeated run
 PROMPT_SHARE, LONGEST_PROMPT = 0.4, 80  # of a held-out document, and in characters

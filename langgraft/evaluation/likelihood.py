@@ -7,8 +7,8 @@ built on these three questions, so that models of every kind can be compared.
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from langgraft.exporting.template import Message
 from langgraft.progress import Log
+from langgraft.tokenizer.template import Message
 
 
 class DocumentBits(NamedTuple):

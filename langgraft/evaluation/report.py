@@ -39,6 +39,7 @@ SECTIONS: dict[str, type] = {
     "generations": list,
     "training": dict,
     "align": dict,
+    "sft": dict,
     "corpus": dict,
     "tokenizer": dict,
     "gates": list,

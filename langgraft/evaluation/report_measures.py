@@ -85,6 +85,7 @@ def gather(report: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Measure
         if of.get(key)
     ]
     yield "scores", "Translating and summing up", "Overlap with a reference, from 0 to 100; higher is better.", made
+    yield from _tuned(dig(report, "sft", "answers") or {})
     mixed = report.get("code_mixed")
     yield (
         "mixed",
@@ -101,6 +102,16 @@ def _signatures(measured: Sequence[Measured]) -> str:
         if one.measure.get("signature"):
             found.setdefault(str(one.measure["signature"]), []).append(_title(one.label))
     return "; ".join(f"{' and '.join(labels)}: {signature}" for signature, labels in found.items())
+
+
+def _tuned(answers: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[Measured]]]:
+    """What instruction tuning changed on conversations that were held out."""
+    bits = answers.get("bits_per_byte")
+    text = "Answers of held-out conversations, before and after instruction tuning; fewer bits are better."
+    yield "sft-bits", "Instruction tuning", text, [Measured("bits per byte of answers", bits, "bits")] if bits else []
+    kinds = (("ends", "answers that come to an end"), ("right_language", "answers in the language of the reference"))
+    written = [Measured(label, answers[key]) for key, label in kinds if answers.get(key)]
+    yield "sft-answers", "Answers to held-out questions", "Before and after instruction tuning.", written
 
 
 def _classification(report: dict[str, Any]) -> Iterator[Measured]:

@@ -18,9 +18,9 @@ from torch import Tensor
 from langgraft.base import end_ids, separator_id
 from langgraft.evaluation.likelihood import DocumentBits, Prompt, Window, Written, batches, shared, windows
 from langgraft.evaluation.torch_writer import SHARED_PREFIX, Stops, prompt_ids, written
-from langgraft.exporting.template import template_of
 from langgraft.progress import Log, Progress
 from langgraft.tokenizer.files import load
+from langgraft.tokenizer.template import template_of
 from langgraft.training.device import choose_device, keep_freed_memory, load_model, set_threads
 
 BATCH_TOKENS = {"cpu": 2048}

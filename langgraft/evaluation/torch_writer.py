@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from langgraft.errors import InputError
 from langgraft.evaluation.likelihood import Prompt, Written, shared
-from langgraft.exporting.template import render, special_of, template_of
+from langgraft.tokenizer.template import render, special_of, template_of
 
 ROWS = 16  # answers written side by side; a step costs little more for all of them than for one
 SHARED_PREFIX = 8  # tokens of common beginning from which on it is worth being read apart

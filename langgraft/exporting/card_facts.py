@@ -41,7 +41,8 @@ def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
             for side in (report.get("corpus") or {}).values()
             for name, documents in (side.get("sources") or {}).items()
         ]
-        + _pairs(report),
+        + _pairs(report)
+        + _chats(report),
         "training": {key: training[key] for key in ("tokens", "steps", "seconds", "device") if training.get(key)},
         "limits": LIMITS,
         "versions": (report.get("machine") or {}).get("versions"),
@@ -58,6 +59,17 @@ def _pairs(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"source": f"{name} (parallel)", "license": licenses, "documents": count}
         for name, count in (pairs.get("sources") or {}).items()
     ]
+
+
+def _chats(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Conversations as data of the card; how many were learned from is known of all together."""
+    section = report.get("sft") or {}
+    count = (section.get("chat") or {}).get("documents")
+    return [
+        {"source": f"{Path(entry['path']).name} (conversations)", "license": entry.get("license") or "not named",
+         "documents": count if len(section["data"]) == 1 else None}
+        for entry in section.get("data") or []
+    ]  # fmt: skip
 
 
 def write_run_card(report: Mapping[str, Any], folder: Path) -> Path:

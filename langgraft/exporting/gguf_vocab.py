@@ -9,9 +9,9 @@ from langgraft.base import tokenizer_size
 from langgraft.errors import InputError, ModelError
 from langgraft.exporting.gguf_pre import pre_for
 from langgraft.exporting.gguf_spm import CONTROL, NORMAL, UNUSED, USER_DEFINED, read_spm
-from langgraft.exporting.template import template_of
 from langgraft.store import read_json
 from langgraft.tokenizer.files import is_byte_fallback
+from langgraft.tokenizer.template import template_of
 
 SPECIAL = ("bos", "eos", "unk", "pad")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from langgraft.errors import InputError, ModelError
 from langgraft.exporting.formats import export_gguf
-from langgraft.exporting.template import Message, render, template_of
 from langgraft.store import atomic_write, read_json
+from langgraft.tokenizer.template import Message, render, special_of, template_of
 
 MODELFILE = "Modelfile"
 
@@ -285,7 +285,7 @@ def export_ollama(
         InputError: a text that a Modelfile cannot say.
     """
     model, out = Path(model), Path(out)
-    special = _special(model)
+    special = special_of(model)
     template = template_of(model)
     found = recognise(template, special)
     if system and (found is None or found[1].system is None):
@@ -300,16 +300,3 @@ def export_ollama(
             f"the chat template is none of {', '.join(FORMATS)}: the Modelfile continues text, without a conversation",
         ]
     return {**summary, "format": "ollama", "modelfile": str(out / MODELFILE), "template": found[0] if found else None}
-
-
-def _special(model: Path) -> dict[str, str]:
-    """bos, eos and so on as text."""
-    found: dict[str, str] = {}
-    for file in ("special_tokens_map.json", "tokenizer_config.json"):
-        values = read_json(model / file) if (model / file).is_file() else {}
-        for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
-            token = values.get(key)
-            text = token.get("content") if isinstance(token, dict) else token
-            if isinstance(text, str):
-                found[key] = text
-    return found

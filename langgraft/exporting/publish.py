@@ -34,7 +34,7 @@ class Source:
     base: str = ""
     language: tuple[str, ...] = ()
     data: Path | None = None
-    pairs: tuple[str, ...] = ()  # licences of parallel text, which is not in `data`
+    pairs: tuple[str, ...] = ()  # licences of parallel text and conversations, which are not in `data`
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def source_of(path: Path) -> Source:
     card = folders["corpus"] / "text" if "corpus" in folders else None
     codes = tuple(code for key in ("language", "source_language") if (code := (report.get(key) or {}).get("code")))
     pairs = (report.get("align") or {}).get("pairs") or {}
-    found = tuple(sorted({hub_license(name) for name in pairs.get("licenses") or {}}))
+    chats = [entry.get("license") or "" for entry in (report.get("sft") or {}).get("data") or []]
+    found = tuple(sorted({hub_license(name) for name in (*(pairs.get("licenses") or {}), *chats)}))
     return Source(exported / "hf", report.get("gates", []), str(report.get("base") or ""), codes, card, found)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from langgraft.errors import InputError
-from langgraft.exporting.template import Message
 from langgraft.serving.generate import chat_prompt, generate, text_of, text_prompt
 from langgraft.serving.model import LanguageModel
 from langgraft.serving.sampling import Sampling
 from langgraft.store import atomic_write
 from langgraft.text import language
+from langgraft.tokenizer.template import Message
 
 HELP = """\
 /system TEXT     set the system prompt (empty: none); starts anew

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from langgraft.errors import InputError
-from langgraft.exporting.template import Message, render
 from langgraft.serving.model import LanguageModel
 from langgraft.serving.sampling import Sampler, Sampling, log_softmax
 from langgraft.serving.stream import TextStream
+from langgraft.tokenizer.template import Message, render
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from langgraft.base import adapter_folder, end_ids, separator_id
 from langgraft.errors import ModelError
-from langgraft.exporting.template import template_of
 from langgraft.serving.model import shared
 from langgraft.store import read_json
 from langgraft.tokenizer.files import is_byte_level, load, piece_bytes, token_bytes
 from langgraft.tokenizer.prove import check_pin
+from langgraft.tokenizer.template import special_of, template_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,12 +49,7 @@ class HubModel:
 
     def _read_tokenizer(self, folder: Path) -> None:
         data = read_json(folder / "tokenizer.json")
-        config_path = folder / "tokenizer_config.json"
-        config = read_json(config_path) if config_path.is_file() else {}
-        self.template = template_of(folder)
-        named = {name: config.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-        texts = {name: value["content"] if isinstance(value, dict) else value for name, value in named.items()}
-        self.special = {name: text for name, text in texts.items() if text}
+        self.template, self.special = template_of(folder), special_of(folder)
         self.spaced = not is_byte_level(data)
         self._spell = token_bytes if is_byte_level(data) else piece_bytes
         self._added = {token["id"]: token for token in data.get("added_tokens", [])}

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from langgraft.errors import InputError
-from langgraft.exporting.template import Message
 from langgraft.progress import Log
 from langgraft.serving.generate import answer, chat_prompt, text_prompt
 from langgraft.serving.model import LanguageModel
 from langgraft.serving.sampling import Sampling
 from langgraft.store import fingerprint, lock, read_json, write_json
+from langgraft.tokenizer.template import Message
 
 SETTINGS = ".infer.json"
 SUFFIXES = (".json", ".jsonl")

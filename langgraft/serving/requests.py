@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from langgraft.errors import InputError
-from langgraft.exporting.template import Message
 from langgraft.serving.sampling import Sampling
+from langgraft.tokenizer.template import Message
 
 # Fields that clients send and that change nothing here.
 _IGNORED = frozenset(("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"))

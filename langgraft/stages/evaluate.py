@@ -21,8 +21,8 @@ from langgraft.evaluation.summarisation import Summaries
 from langgraft.evaluation.translation import Translation
 from langgraft.evaluation.wanted import Wanted, as_listed, measures
 from langgraft.recipe import Evaluate, Recipe
-from langgraft.runs import Inputs
-from langgraft.store import write_json
+from langgraft.runs import MARKER, Inputs
+from langgraft.store import read_json, write_json
 from langgraft.text import language
 
 SCORES = "scores"  # what is known so far, in the stage's folder
@@ -88,7 +88,7 @@ def run(section: Evaluate, inputs: Inputs, out: Path) -> dict[str, Any]:
         ],
         "tokens": {**{side: cost["tokens"] for side, cost in costs.items()}, "example": costs["target"]["example"]},
         "gates": gates(sides["target"], sides.get("source"), bounds, *(of.name for of in codes.values())),
-        "generations": _generations(section, inputs, base, adapted),
+        "generations": _generations(section, inputs, base),
         "chat": {**same_chats(base, adapted), **result.get("chat", {})},
     }
     if section.generated:
@@ -145,13 +145,23 @@ def _generated(
     return found
 
 
-def _generations(section: Evaluate, inputs: Inputs, base: Path, adapted: Path) -> list[dict[str, Any]]:
-    """Side by side: the base, the base with new rows, and the trained model."""
+def _trained(inputs: Inputs) -> dict[str, Path]:
+    """Model folders by name in the report: what pretraining made, and what instruction tuning made of it."""
+    last = inputs.trained
+    if not last.name.startswith("sft-"):
+        return {"adapted": last / "model"}
+    start = last.parent / read_json(last / MARKER)["summary"]["start"]
+    before = {} if start == inputs.folders["surgery"] else {"adapted": start / "model"}
+    return before | {"tuned": last / "model"}
+
+
+def _generations(section: Evaluate, inputs: Inputs, base: Path) -> list[dict[str, Any]]:
+    """Side by side: the base, the base with new rows, and the trained models."""
     wanted, file = section.prompts, section.prompts.file
     own = read_prompts(Path(file)) if file else []
     codes = {inputs.model.language: wanted.target, inputs.model.source_language: wanted.source}
     prompts = [p for code, texts in codes.items() for p in chosen(code, texts, own, with_shipped=wanted.shipped)]
-    folders = {"base": base, "surgery": inputs.folders["surgery"] / "model", "adapted": adapted}
+    folders = {"base": base, "surgery": inputs.folders["surgery"] / "model", **_trained(inputs)}
     return side_by_side(
         folders,
         prompts,

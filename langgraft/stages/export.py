@@ -14,12 +14,13 @@ from langgraft.exporting.prove import prove_all, table_lines
 from langgraft.exporting.reload import reload_check
 from langgraft.recipe import Export, Recipe
 from langgraft.runs import Inputs
+from langgraft.stages.learning import lora_options
 from langgraft.stages.pretrain import lora_of, phases_of
 from langgraft.store import read_json
 from langgraft.text import language
 from langgraft.tokenizer.pretokenizer import repair, splits_at_marks
 from langgraft.training.adapter import load_adapter
-from langgraft.training.modes import no_adapter
+from langgraft.training.modes import Phase, no_adapter
 
 RELOAD_TEXTS = 20
 
@@ -40,8 +41,8 @@ def check(section: Export, recipe: Recipe) -> None:
             "export.to has `adapter`, which holds what pretraining changed of the base, but [align] trains the merged "
             "model further; leave it out"
         )
-    if "adapter" in section.to and recipe.pretrain is not None:
-        reason = no_adapter(phases_of(recipe.pretrain), lora_of(recipe.pretrain))
+    if "adapter" in section.to:
+        reason = _no_adapter(recipe)
         if reason is not None:
             raise RecipeError(f"export.to has `adapter`, which holds LoRA and new rows, but {reason}; leave it out")
     gguf = "gguf" in section.to or "ollama" in section.to
@@ -50,6 +51,16 @@ def check(section: Export, recipe: Recipe) -> None:
     if gguf:
         library()
         _check_tokenizer(Path(recipe.model.base).expanduser() / "tokenizer.json", section, recipe)
+
+
+def _no_adapter(recipe: Recipe) -> str | None:
+    """Why what the recipe trains is more than one adapter on the base can hold; None when it is not."""
+    if recipe.sft is None:
+        return None if recipe.pretrain is None else no_adapter(phases_of(recipe.pretrain), lora_of(recipe.pretrain))
+    if recipe.pretrain is not None:
+        return "[sft] trains further what [pretrain] has made, and an adapter is one training on the base"
+    reason = no_adapter((Phase(recipe.sft.mode),), lora_options(recipe.sft.lora))
+    return None if reason is None else reason.replace("pretrain.", "sft.")
 
 
 def _check_tokenizer(path: Path, section: Export, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Continual pretraining of one model folder on some text: what `langgraft train` and `langgraft.train` do.
+"""Training one model folder on some text, or on conversations: `langgraft train`, `langgraft.train` and `.tune`.
 
 The folder that is written holds `model/`, `metrics.jsonl`, `adapter/` where one can hold what was learned,
 `checkpoints/` and `packed/` to go on from, and `train.json`: what was asked, and the summary once it is done.
@@ -119,15 +119,79 @@ def train(
     return Trained(out, facts)
 
 
+def tune(
+    model: str | Path,
+    out: str | Path,
+    *,
+    chats: Sequence[str],
+    base: str | Path | None = None,
+    system: str = "",
+    template: str | Path | None = None,
+    dev: float = 0.02,
+    epochs: int = 2,
+    settings: Settings | None = None,
+    compute: Compute | None = None,
+    log: Log | None = None,
+) -> Trained:
+    """Instruction tuning: train `model` on the answers of conversations and write the folder `out`, as `train` does.
+
+    Args:
+        model: as in `train`.
+        chats: files of rows with `messages`, `conversations` (ShareGPT), or `instruction`, `input` and `output`; JSONL,
+            JSON or Parquet; also folders, globs, `package:...`, `hub:...`.
+        base: what `model` was extended from; tells LoRA which rows are new.
+        system: system prompt for conversations that bring none.
+        template: file with a chat template, instead of the model's own.
+        dev: conversations to hold out in `out/dev.jsonl`: a share below 1, or a number.
+        epochs: how often each conversation is read.
+        settings: rates, mode, length and size of a batch; its `steps` come from `epochs`.
+
+    Raises:
+        InputError: the chat template cannot be learned with.
+        RecipeError, TrainingError, CorpusError, ModelError, Interrupted: as `train`.
+    """
+    from langgraft.training.tuning import Lessons, sources_of
+    from langgraft.training.tuning import tune as learn
+
+    out, log = Path(out), log or Log()
+    _check_place(out)
+    if not chats:
+        raise RecipeError("tuning needs conversations: give --chat PATH")
+    with lock(out, what="this training"):
+        folder = materialise(locate(str(model)), out / "start")
+        check_pin(folder)
+        old = _old_rows(folder, materialise(locate(str(base)), out / "base")) if base else embedding_rows(folder)
+        lessons = Lessons(sources_of(chats), system, Path(template) if template else None, dev, epochs)
+        wanted = replace(settings or Settings(steps=1, learning_rate=2e-5, schedule="cosine"), steps=1)
+        files = [sha256_file(file) for path in chats for file in resolve(Input(path))]
+        facts = {**asdict(lessons), **asdict(wanted), "old_rows": old, "model": identity(locate(str(model))),
+                 "text": files, "template": lessons.template and sha256_file(lessons.template)}  # fmt: skip
+        asked = dict(json.loads(json.dumps(facts)))
+        if (done := _earlier(out, asked)) is not None:
+            log.say(f"train: {out} is done already")
+            return Trained(out, done)
+        # The adapter belongs to the model it was trained on.
+        found = learn(
+            folder, out, lessons=lessons, settings=wanted, old_rows=old, base=str(model), compute=compute, log=log,
+            name="train",
+        )  # fmt: skip
+        write_json(out / ASKED, {"asked": asked, "summary": found})
+    return Trained(out, found)
+
+
 def _check(out: Path, corpus: Sequence[str], replay: Sequence[str], replay_loss: str) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("langgraft train is for one process; several train together by a recipe: langgraft launch")
     if not corpus:
         raise RecipeError("train needs text: give --corpus PATH")
     if SELF in replay and len(replay) > 1:
         raise RecipeError("--replay is either self or paths of text, not both")
     if replay_loss not in LOSSES:
         raise RecipeError(f"--replay-loss {replay_loss} is unknown; choose {' or '.join(LOSSES)}")
+    _check_place(out)
+
+
+def _check_place(out: Path) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("langgraft train is for one process; several train together by a recipe: langgraft launch")
     there = {path.name for path in out.iterdir() if path.name[0] != "."} if out.is_dir() else set()
     if out.is_file() or (there - {"start", "base"} and ASKED not in there):
         raise RecipeError(f"{out} holds something else; choose another folder with -o")

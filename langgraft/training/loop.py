@@ -33,7 +33,7 @@ from langgraft.training.device import (
 )
 from langgraft.training.kernels import Kernels, as_it_stands, check_kernels, decided, prepare
 from langgraft.training.learner import Learner, Rates, describe
-from langgraft.training.loss import divergence_function, loss_function
+from langgraft.training.loss import IGNORED, divergence_function, loss_function
 from langgraft.training.mixture import open_rows
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.optimizers import check_optimizer
@@ -121,11 +121,12 @@ def train(
     Where nothing changes but one LoRA and new rows, `out/adapter` holds just these (see adapter.py), and `out/model`
     both merged. `base` is the name of the model that `model_folder` was extended from, for the adapter.
 
-    `target` and `replay` are packed folders, the first may be a mixture; `old_rows` is the number of rows the base
-    had. With a `teacher` (the base's folder; `replay` must then be packed with the base's tokenizer), replay rows
-    teach the model to predict what the teacher predicts instead of the text itself. `after_step(step, model)` may
-    look at the model between steps; `retention` measures it there, and may stop the run or turn it back (see
-    retention.py). Returns a summary with steps, tokens, seconds and the last loss; `name` is who the log says trains.
+    `target` and `replay` are packed folders, the first may be a mixture, or hold conversations, of which the answers
+    alone count in the loss; `old_rows` is the number of rows the base had. With a `teacher` (the base's folder;
+    `replay` must then be packed with the base's tokenizer), replay rows teach the model to predict what the teacher
+    predicts instead of the text itself. `after_step(step, model)` may look at the model between steps; `retention`
+    measures it there, and may stop the run or turn it back (see retention.py). Returns a summary with steps, tokens,
+    seconds and the last loss; `name` is who the log says trains.
 
     Raises:
         RecipeError: rates or phases do not fit together or to the model, or the device is not there.
@@ -366,6 +367,15 @@ class _Run:
                 rows = own[start : start + self.compute.micro_rows]
                 yield match, [self._row(*place) for place in rows or [(match, 0)]], 1.0 if rows else 0.0
 
+    def _counted(self) -> int:
+        """How many places of the step, in all processes, the loss is a mean over: those that have a label."""
+        if not self.target.masked:
+            return self.step_tokens
+        places = list(self.cursor.rows(self.step))
+        own = self.group.shares(0, len(places))[self.group.data_rank]
+        labels = sum(int((self._row(*place).labels != IGNORED).sum()) for place in places[own.start : own.stop])
+        return round(self.group.sums(labels)[0]) // self.group.layout.tensor_parallel
+
     def _split(self, places: list[tuple[bool, int]]) -> tuple[list[tuple[bool, int]], list[tuple[bool, int]]]:
         """Rows to learn the text of, and rows to match the teacher on; each as whether it is replay, and its index."""
         matched = [place for place in places if place[0] and self.divergence]
@@ -386,14 +396,14 @@ class _Run:
         )
         # For models with dropout: what is dropped must not depend on where the run was interrupted.
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
-        total = 0.0
+        total, counted = 0.0, self._counted()
         for match, rows, weight in self._batch():
             ids, positions, labels = (self._tensor(rows, name) for name in ("ids", "positions", "labels"))
             with autocast(self.device, self.dtype):
                 if match and self.divergence:
-                    loss = self.divergence(ids, positions) / self.step_tokens
+                    loss = self.divergence(ids, positions) / counted
                 else:
-                    loss = self.loss(ids, positions, labels) / self.step_tokens
+                    loss = self.loss(ids, positions, labels) / counted
             (loss * weight * self.group.data_parallel).backward()  # FSDP2 averages gradients; they are to be summed
             total += loss.item() * weight
         total = self.group.sums(total)[0] / self.group.layout.tensor_parallel

@@ -14,6 +14,7 @@ from langgraft.corpus.curriculum import Curriculum, Points
 from langgraft.corpus.mix import by_temperature, source_at, tokens
 from langgraft.errors import CorpusError
 from langgraft.store import read_json, write_json
+from langgraft.training.conversations import Conversations, is_packed_chat
 from langgraft.training.packing import Packed, Row
 
 _FILE, _CURRICULUM = "mixture.json", "curriculum.json"
@@ -99,6 +100,8 @@ def _by_position(sizes: Mapping[str, float], points: Points, budget: int, limit:
 class Mixture:
     """Reads rows of a mixture; `row(i)` is a pure function of (folder, length, seed, i)."""
 
+    masked = False
+
     def __init__(self, folder: Path, *, length: int, seed: int) -> None:
         parts: dict[str, Any] = read_json(folder / _FILE)
         self._shares = {name: float(part["share"]) for name, part in parts.items() if part["share"] > 0}
@@ -122,8 +125,10 @@ class Mixture:
         return self._packed[name].row(own)
 
 
-def open_rows(folder: Path, *, length: int, seed: int) -> Packed | Mixture:
-    """The rows of a packed folder, or of a mixture."""
+def open_rows(folder: Path, *, length: int, seed: int) -> Packed | Mixture | Conversations:
+    """The rows of a packed folder, of text or conversations, or of a mixture."""
+    if is_packed_chat(folder):
+        return Conversations(folder, length=length, seed=seed)
     kind = Mixture if (folder / _FILE).is_file() else Packed
     return kind(folder, length=length, seed=seed)
 

@@ -46,14 +46,14 @@ def pack(tokenizer: "Tokenizer", texts: Iterable[str], out: Path, *, separator: 
     dtype = token_dtype(id_bound(tokenizer))
     with staged_folder(out) as staging:
         with (staging / "tokens.npy").open("w+b") as file:
-            _npy_header(file, dtype, 0)
+            npy_header(file, dtype, 0)
             for batch in encode(tokenizer, texts):
                 file.write(batch.ids.astype(dtype).tobytes())
                 sizes.append(batch.sizes)
                 tokens += len(batch.ids)
                 total_bytes += batch.bytes
             file.seek(0)
-            _npy_header(file, dtype, tokens)
+            npy_header(file, dtype, tokens)
         if not tokens:
             raise CorpusError("there is no text to train on; check the corpus and its train split")
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes), dtype=np.int64)])
@@ -63,7 +63,7 @@ def pack(tokenizer: "Tokenizer", texts: Iterable[str], out: Path, *, separator: 
     return counts
 
 
-def _npy_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
+def npy_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
     """The header of a vector; numpy gives it the same length for any `count`, so it can be written again."""
     facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, facts)
@@ -72,8 +72,12 @@ def _npy_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
 class Packed:
     """Reads rows of a packed folder; `row(i)` is a pure function of (folder, length, seed, order, i).
 
+
     `order` is "shuffled", or "length" for short documents first in every epoch (equally long ones are shuffled).
+    `masked`: whether some labels are to be ignored.
     """
+
+    masked = False
 
     def __init__(self, folder: Path, *, length: int, seed: int, order: str = "shuffled") -> None:
         # Two epochs at a time, because a batch may straddle their border.

@@ -72,9 +72,9 @@ def test_every_string_of_a_row_is_an_evaluation_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("a.jsonl", b'{"a": \n', "a.jsonl cannot be read as an evaluation set"),
-        ("a.parquet", b"PAR1", "a.parquet cannot be read as an evaluation set"),
-        ("a.json", b'["one", "tw', "a.json cannot be read as an evaluation set"),
+        ("a.jsonl", b'{"a": \n', "a.jsonl cannot be read row by row"),
+        ("a.parquet", b"PAR1", "a.parquet cannot be read row by row"),
+        ("a.json", b'["one", "tw', "a.json cannot be read row by row"),
         ("a.jsonl", b'{"a": 1}\n', "no text in .*a.jsonl"),
     ],
 )

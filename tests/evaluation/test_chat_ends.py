@@ -13,7 +13,7 @@ from langgraft.evaluation.cautions import cautions
 from langgraft.evaluation.chat_ends import QUESTIONS, ChatEnds
 from langgraft.evaluation.models import Measured
 from langgraft.evaluation.suite import Way, evaluate
-from langgraft.exporting.template import template_of
+from langgraft.tokenizer.template import template_of
 
 
 @pytest.fixture(scope="module")

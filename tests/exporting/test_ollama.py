@@ -9,7 +9,7 @@ from gguf_cases import with_json
 
 from langgraft.errors import InputError, ModelError
 from langgraft.exporting.ollama import FORMATS, export_ollama, go_template, modelfile, plain, recognise
-from langgraft.exporting.template import render
+from langgraft.tokenizer.template import render
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 # Chat templates in the words of their makers, shortened.
