@@ -9,7 +9,7 @@ import contextlib
 import copy
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -214,21 +214,31 @@ def first_alone() -> Iterator[None]:
 
 
 class Crew:
-    """How the first process calls the others to a stage that is done together; once, or to none."""
+    """How the first process calls the others to the stages that are done together, one after the other."""
 
     def __init__(self) -> None:
-        self.called = world() == 1
+        self.waiting = world() > 1
 
     def call(self, stage: str | None) -> None:
         """Let the others begin `stage`, or, with None, go."""
-        if not self.called:
-            self.called = True
+        if self.waiting:
+            self.waiting = stage is not None
             torch.distributed.broadcast_object_list([stage], src=0)
+
+    @contextlib.contextmanager
+    def together(self, stage: str) -> Iterator[None]:
+        """A block that the others do too; where it fails they do not come back."""
+        self.call(stage)
+        try:
+            yield
+        except BaseException:
+            self.waiting = False
+            raise
 
 
 @contextlib.contextmanager
 def crew(device: str) -> Iterator[Crew]:
-    """Meet the other processes, in the first one; whatever happens, they are called or let go."""
+    """Meet the other processes, in the first one; whatever happens, they are let go."""
     join(device)
     found = Crew()
     try:
@@ -238,16 +248,20 @@ def crew(device: str) -> Iterator[Crew]:
         leave()
 
 
-@contextlib.contextmanager
-def called(device: str) -> Iterator[str | None]:
-    """Meet the first process, in another one: the stage it calls to, however long earlier ones take there, or None."""
+def called(device: str) -> Generator[str, None, None]:
+    """Meet the first process, in another one: the stages it calls to, however long what is between them takes there."""
     join(device)
-    found: list[str | None] = [None]
-    torch.distributed.broadcast_object_list(found, src=0)
     try:
-        yield found[0]
+        while (stage := _next_call()) is not None:
+            yield stage
     finally:
         leave()
+
+
+def _next_call() -> str | None:
+    found: list[str | None] = [None]
+    torch.distributed.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def check_model(folder: Path, layout: Layout) -> None:

@@ -289,3 +289,11 @@ def test_more_and_fewer_processes_go_on_where_others_stopped(runs: Runs) -> None
     assert losses(runs.folder / "lora-hybrid") == pytest.approx(lora, abs=1e-5)
     muon = losses(runs.alone("muon-alone-too", "tied", MUON))
     assert losses(runs.folder / "muon-cut") == pytest.approx(muon, abs=MUON_ROUNDS)
+
+
+@pytest.mark.parametrize(("more", "ends"), [([], []), (["fails"], ["fails", "gone"])])
+def test_a_crew_is_called_to_one_stage_after_the_other(more: list[str], ends: list[str], tmp_path: Path) -> None:
+    child = Path(__file__).with_name("crew_child.py")
+    done = process("--standalone", "--nproc-per-node", "2", child, tmp_path, *more, script="torch.distributed.run")
+    assert done.code == 0, done.err[-4000:]
+    assert [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)] == [["pretrain", "align", *ends]] * 2
