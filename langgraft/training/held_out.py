@@ -1,20 +1,21 @@
 """Watching a training that has no recipe: which documents it does not learn from, and what is measured on them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from langgraft.corpus.near import text_key
 from langgraft.corpus.split import order
 from langgraft.errors import CorpusError
-from langgraft.evaluation.retention import Bounds, Gauge, Held
+from langgraft.methods import resolve
 from langgraft.progress import Log
-from langgraft.text import language
 from langgraft.training.loop import Compute
 from langgraft.training.parallel import in_first
-from langgraft.training.retention import Retention
+from langgraft.training.retention import Measurement, Retention
 
+# By name: evaluation builds on training.
+MEASURES = {"retention": "langgraft.evaluation.retention:held_out_gauge"}
 LARGEST_SHARE = 10  # one document in so many may be held out
 
 
@@ -93,13 +94,13 @@ def watch(
         log: where it is said what the base does.
     """
 
-    def gauge() -> Gauge:
-        held = {side: Held(language(code), texts) for side, (code, texts) in sides.items()}
-        return Gauge(
-            model, base, target=held["target"], source=held["source"], first_new=first_new, window=window,
-            bounds=Bounds(asked.source_bits_per_byte, asked.in_context, asked.right_language),
-            items=asked.items, max_new_tokens=asked.max_new_tokens, device=compute.device, dtype=compute.dtype,
-            threads=compute.threads, log=log,
+    def gauge() -> Callable[[Any], Measurement]:
+        bounds = (asked.source_bits_per_byte, asked.in_context, asked.right_language)
+        make = resolve(MEASURES, "retention", what="measure")
+        return make(  # type: ignore[no-any-return]
+            model, base, sides, bounds, first_new=first_new, window=window, items=asked.items,
+            max_new_tokens=asked.max_new_tokens, device=compute.device, dtype=compute.dtype, threads=compute.threads,
+            log=log,
         )  # fmt: skip
 
     return Retention(
