@@ -67,22 +67,35 @@ def train(
     ] = False,
     report_to: Annotated[list[str] | None, typer.Option(help="tensorboard, trackio or wandb.")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="Under torchrun: processes that share each matrix.")] = 1,
+    fsdp: Annotated[int, typer.Option(min=0, help="Those that share the model by FSDP2; 0: all that are left.")] = 0,
+    data_parallel_replicas: Annotated[int, typer.Option(min=1, help="Copies of what FSDP2 cuts.")] = 1,
+    retention_every: Annotated[
+        int, typer.Option(min=0, help="Steps between measurements on documents that are held out; 0: none.")
+    ] = 0,
+    retention_documents: Annotated[int, typer.Option(min=2, help="Held out of each language, at most.")] = 40,
+    source_bits_per_byte: Annotated[float, typer.Option(min=0, help="Largest rise over the base; 0: any.")] = 0.05,
+    in_context: Annotated[float, typer.Option(min=0, help="Largest drop of in-context recall; 0: any.")] = 0.2,
+    on_breach: Annotated[str, typer.Option(help="stop, or rollback: back to the best, with more replay.")] = "stop",
+    result: Annotated[str, typer.Option(help="last, or best: the model of a run that was not stopped.")] = "last",
     as_json: Json = False,
 ) -> None:
     """Train a model on text, with replay, or on conversations; the same command goes on after an interruption."""
-    from langgraft.errors import RecipeError
+    from langgraft.errors import LanggraftError, RecipeError
 
     if batch_tokens % sequence_length:
         raise RecipeError(
             f"--batch-tokens ({batch_tokens}) must be a multiple of --sequence-length ({sequence_length})"
         )
+    from langgraft.processes import rank, world
     from langgraft.training.continual import train as run
     from langgraft.training.continual import tune
     from langgraft.training.loop import Compute, Settings
     from langgraft.training.modes import Phase
+    from langgraft.training.parallel import Layout, leave
 
     others = {"--epochs": epochs, "--system": system, "--chat-template": chat_template}
-    text = {"--corpus": corpus, "--replay": replay, "--tokens": tokens}
+    text = {"--corpus": corpus, "--replay": replay, "--tokens": tokens, "--retention-every": retention_every or None}
     if wrong := next((name for name, value in (text if chat else others).items() if value is not None), None):
         raise RecipeError(f"{wrong} does not go {'with' if chat else 'without'} --chat; leave it out")
     rate = learning_rate if learning_rate is not None else 2e-5 if chat else 2e-4
@@ -94,11 +107,12 @@ def train(
         weight_decay=0.0 if chat else 0.1, schedule=schedule or ("cosine" if chat else "wsd"),
         replay_ratio=0.0 if chat else replay_ratio, seed=seed, phases=(Phase(mode),), optimizer=optimizer,
     )  # fmt: skip
+    layout = Layout(tensor_parallel, fsdp, data_parallel_replicas)
     compute = Compute(
         device=device, dtype=dtype, threads=threads, micro_rows=micro_batch_rows, checkpoint_every=checkpoint_every,
         attention=attention, compile="auto" if compile_ is None else compile_,
-        activation_checkpointing=activation_checkpointing,
-        report_to=tuple(report_to or ()),
+        activation_checkpointing=activation_checkpointing, report_to=tuple(report_to or ()),
+        layout=layout if world() > 1 or layout != Layout() else None,
     )  # fmt: skip
     if chat:
         done = tune(
@@ -107,10 +121,23 @@ def train(
         )  # fmt: skip
         _finish(done, _compared(done, model, (language, source_language), compute), as_json)
         return
-    done = run(
-        model, out, corpus=corpus or (), language=language, base=base, replay=replay or (),
-        source_language=source_language, replay_loss=replay_loss, tokens=tokens, settings=settings, compute=compute,
-    )  # fmt: skip
+    watching = _watching(
+        retention_every, retention_documents, source_bits_per_byte, in_context, on_breach=on_breach, result=result
+    )
+    try:
+        done = run(
+            model, out, corpus=corpus or (), language=language, base=base, replay=replay or (),
+            source_language=source_language, replay_loss=replay_loss, tokens=tokens, settings=settings,
+            compute=compute, watching=watching,
+        )  # fmt: skip
+    except LanggraftError as error:
+        if rank() > 0:  # the first process says it
+            raise typer.Exit(error.exit_code) from None
+        raise
+    finally:
+        leave()
+    if rank() > 0:
+        return
     _finish(done, {}, as_json)
 
 
@@ -143,6 +170,31 @@ def _compared(done: "Trained", model: str, languages: tuple[str, str], compute: 
             before, after = (answers[name]["models"][of]["mean"] for of in ("before", "after"))
             say(f"{label}: {before:.3f} before, {after:.3f} after")
     return {"answers": answers}
+
+
+def _watching(
+    every: int, documents: int, source_bits_per_byte: float, in_context: float, *, on_breach: str, result: str
+) -> Any:
+    """The options of retention, or None without it."""
+    from langgraft.errors import RecipeError
+    from langgraft.training.held_out import Watching
+
+    if every == 0:
+        return None
+    for name, value, known in (
+        ("--on-breach", on_breach, ("stop", "rollback")),
+        ("--result", result, ("last", "best")),
+    ):
+        if value not in known:
+            raise RecipeError(f"{name} {value} is unknown; choose {' or '.join(known)}")
+    return Watching(
+        every,
+        source_bits_per_byte or None,
+        in_context or None,
+        on_breach="rollback" if on_breach == "rollback" else "stop",
+        result="best" if result == "best" else "last",
+        documents=documents,
+    )
 
 
 def parallel(

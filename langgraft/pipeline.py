@@ -12,6 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Collection, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -270,11 +271,11 @@ def _report(recipe: Recipe, planned: Sequence[Planned], root: Path) -> dict[str,
 
 
 def _help(recipe: Recipe, runs: Path) -> dict[str, Any]:
-    """What every process but the first does: its share of the stage that it is called to. There is no report."""
+    """What every process but the first does: its share of the stages that it is called to. There is no report."""
     from langgraft.training.parallel import called
 
-    with called(recipe.compute.device) as name:
-        if name is not None:
+    with closing(called(recipe.compute.device)) as names:
+        for name in names:
             root, planned = run_folder(recipe, runs), plan(recipe, runs)
             item = next(item for item in planned if item.stage.name == name)
             log = Log(quiet=True)
@@ -373,10 +374,10 @@ def _run_stage(
     log.say(f"{name}: {item.reason or 'starts'}")
     started = time.perf_counter()
     inputs = _inputs(item, planned, recipe, base, root, log)
-    if others is not None and name in TRAINING:
-        others.call(name)
+    shared = others.together(name) if others is not None and name in TRAINING else nullcontext()
     try:
-        summary = _module(name).run(item.section, inputs, item.folder)
+        with shared:
+            summary = _module(name).run(item.section, inputs, item.folder)
     finally:
         if not any(item.folder.iterdir()):
             item.folder.rmdir()  # nothing was made, so nothing is left

@@ -53,13 +53,18 @@ def slurm() -> Iterator[Cluster]:
 @pytest.fixture
 def longer(finished: Finished, tmp_path: Path) -> Finished:
     """The finished run's recipe up to a training that is long enough to be interrupted; corpus and training to do."""
-    text = finished.recipe.read_text(encoding="utf-8")
-    before, after = text.index("[evaluate]"), text.index("[compute]")
-    text = re.sub(r"\ntokens = \d+\n", f"\ntokens = {STEPS * 128}\n", text[:before], count=1) + text[after:]
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f"{text}\n[compute.slurm]\ncorpus_parts = 2\n", encoding="utf-8")
+    recipe = trains_for(STEPS, finished, tmp_path / "recipe.toml", "\n[compute.slurm]\ncorpus_parts = 2\n")
     copy = finished.copy(tmp_path / "there", without=("corpus", "pretrain", "evaluate", "export"))
     return Finished(recipe, copy.runs)
+
+
+def trains_for(steps: int, finished: Finished, recipe: Path, more: str = "") -> Path:
+    """Write the finished run's recipe with nothing after a training of so many steps."""
+    text = finished.recipe.read_text(encoding="utf-8")
+    before, after = text.index("[evaluate]"), text.index("[compute]")
+    text = re.sub(r"\ntokens = \d+\n", f"\ntokens = {steps * 128}\n", text[:before], count=1) + text[after:] + more
+    recipe.write_text(text, encoding="utf-8")
+    return recipe
 
 
 def launched(run: Finished, *arguments: str) -> Done:
@@ -157,3 +162,45 @@ def test_processes_on_two_nodes_meet_are_warned_and_start_again(
     slurm.run("scancel", "--batch", "--signal=USR1", number)
     until(lambda: not slurm.states(), PATIENCE, known)
     assert noted("ended") == [f"ended-{again}-rank-{rank}-of-2" for again in (0, 1) for rank in (0, 1)], known()
+
+
+def test_two_nodes_train_one_model_and_go_on_after_a_requeue(
+    slurm: Cluster, finished: Finished, tmp_path: Path
+) -> None:
+    """One process on each node, over gloo, by the script that `launch` writes: equal to two on one machine, and one."""
+    recipe = trains_for(STEPS, finished, tmp_path / "recipe.toml")
+    there, here, alone = (
+        Finished(recipe, finished.copy(tmp_path / name, without=("pretrain", "evaluate", "export")).runs)
+        for name in ("there", "here", "alone")
+    )
+    done = launched(there, "--set", "compute.nodes=2", "--json")
+    assert done.code == 0, done.err
+    (script,) = json.loads(done.out)["scripts"]
+
+    def known() -> str:
+        return f"{slurm.states()}\n{outputs(there)[-4000:]}\n{slurm.logs()}"
+
+    until(lambda: newest_checkpoint(there) > 0, PATIENCE, known)
+    slurm.run("scontrol", "requeue", script["job"])  # as after a node has failed
+    until(lambda: not slurm.states(), PATIENCE, known)
+    text = outputs(there)
+    (start,) = (int(step) for step in re.findall(r"going on from step (\d+) of", text))
+    assert 0 < start < STEPS, known()
+    assert "2 processes (2 FSDP); a step is 128 tokens" in text
+    allocated = re.findall(r"Allocate JobId=\S+ NodeList=(\S+)", slurm.logs())
+    assert allocated[-2:] == ["n[1-2]", "n[1-2]"], known()
+
+    both = ["--standalone", "--nproc-per-node", "2", "-m", "langgraft"]
+    run = ["run", recipe, "--only", "pretrain", "--runs"]
+    unbroken = process(*both, *run, here.runs, script="torch.distributed.run")
+    assert unbroken.code == 0, unbroken.err[-4000:]
+    assert there.weights() == here.weights()
+    assert process(*run, alone.runs).code == 0
+    assert losses(there) == losses(here) == pytest.approx(losses(alone), abs=1e-5)
+
+
+def losses(run: Finished) -> list[float]:
+    """The loss of every step."""
+    lines = (run.stage("pretrain") / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == STEPS
+    return [json.loads(line)["loss"] for line in lines]

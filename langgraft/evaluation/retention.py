@@ -7,7 +7,7 @@ on the same texts, items and prompts.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from langgraft.evaluation.bpb import Scores, score
 from langgraft.evaluation.icl import PAIRS, recall_items, recalled
 from langgraft.evaluation.stats import Interval, bootstrap_change, wilson
 from langgraft.progress import Log
-from langgraft.text import Language
+from langgraft.text import Language, language
 from langgraft.tokenizer.files import load
 from langgraft.training.retention import Measurement
 
@@ -267,6 +267,15 @@ class Gauge:
         if (share := values.get("new_tokens_predicted")) is not None:
             parts.append(f"new tokens predicted {share:.0%}")
         return "; ".join(parts)
+
+
+def held_out_gauge(
+    model: Path, base: Path, sides: Mapping[str, tuple[str, Sequence[str]]],
+    bounds: tuple[float | None, float | None, float | None], **options: Any,
+) -> Gauge:  # fmt: skip
+    """A gauge on held-out text: `sides` are code and texts of target and source, `bounds` the fields of `Bounds`."""
+    held = {side: Held(language(code), texts) for side, (code, texts) in sides.items()}
+    return Gauge(model, base, target=held["target"], source=held["source"], bounds=Bounds(*bounds), **options)
 
 
 def beginning(text: str) -> str:

@@ -55,7 +55,7 @@ def lora_options(section: LoraSection) -> Lora:
     return Lora(**{**section.model_dump(), "targets": tuple(section.targets)})
 
 
-def check_learning(settings: Settings, compute: ComputeSection, *, watched: bool = False) -> None:
+def check_learning(settings: Settings, compute: ComputeSection) -> None:
     """Say before anything runs what cannot be learned so, here.
 
     Raises:
@@ -70,16 +70,16 @@ def check_learning(settings: Settings, compute: ComputeSection, *, watched: bool
     check_optimizer(settings.optimizer, device)
     check_kernels(kernels_of(compute), device)
     check_trackers(compute.report_to)
-    _check_processes(settings, compute, watched)
+    _check_processes(settings, compute)
 
 
-def _check_processes(settings: Settings, compute: ComputeSection, watched: bool) -> None:
+def _check_processes(settings: Settings, compute: ComputeSection) -> None:
     """Refuse what the processes that train cannot share: those torchrun started, or those it is to start."""
     processes = world() if world() > 1 else compute.nodes * compute.processes_per_node
     layout = resolved(layout_of(compute), processes)
     parallel = layout.fsdp * layout.replicas
     share_batch(settings.batch_rows, settings.length, compute.micro_batch_rows, parallel)
-    check_together(settings, compute.async_checkpoints, layout, processes, watched=watched)
+    check_together(settings, layout, processes)
 
 
 def steps_and_rows(name: str, *, tokens: int, batch_tokens: int, sequence_length: int) -> tuple[int, int]:

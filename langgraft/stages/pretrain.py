@@ -28,7 +28,7 @@ from langgraft.training.guidance import size_advice
 from langgraft.training.loop import Settings, train
 from langgraft.training.mixture import packed_tokens, write_mixture
 from langgraft.training.modes import Lora, Phase
-from langgraft.training.parallel import first_alone
+from langgraft.training.parallel import first_alone, in_first
 from langgraft.training.replay import FACTS, generate_replay
 from langgraft.training.replay import VERSION as REPLAY_VERSION
 from langgraft.training.retention import Retention
@@ -42,7 +42,7 @@ def check(section: Pretrain, recipe: Recipe) -> None:
             not there.
     """
     _check_mixture(section.mixture)
-    check_learning(_settings(section), recipe.compute, watched=section.retention.every > 0)
+    check_learning(_settings(section), recipe.compute)
     _check_modes(section, recipe)
     _check_retention(section, recipe)
     if section.replay == "corpus" and section.replay_ratio > 0 and not recipe.corpus.source:
@@ -142,10 +142,19 @@ def run(section: Pretrain, inputs: Inputs, out: Path) -> dict[str, Any]:
 
 
 def _retention(section: Pretrain, inputs: Inputs, model: Path, first_new: int) -> Retention | None:
-    """What the loop measures, and what follows from it; the base is measured here."""
+    """What the loop measures, and what follows from it; the base is measured here, in the first process alone."""
     asked = section.retention
     if asked.every == 0:
         return None
+    gauge = in_first(lambda: _gauge(section, inputs, model, first_new))
+    return Retention(
+        gauge, asked.every, on_breach=asked.on_breach, raise_replay=asked.raise_replay, rollbacks=asked.rollbacks,
+        keep_best=asked.keep_best, metric=asked.metric, result=asked.result,
+    )  # fmt: skip
+
+
+def _gauge(section: Pretrain, inputs: Inputs, model: Path, first_new: int) -> Gauge:
+    asked = section.retention
     text, sides = inputs.folders["corpus"] / "text", {}
     for side, code, prompts in (
         ("target", inputs.model.language, asked.target_prompts),
@@ -154,14 +163,10 @@ def _retention(section: Pretrain, inputs: Inputs, model: Path, first_new: int) -
         documents = itertools.islice(read_split(text, side, "dev"), asked.documents)
         sides[side] = Held(language(code), [document.text for document in documents], prompts)
     bounds = Bounds(asked.source_bits_per_byte, asked.in_context, asked.right_language or None)
-    gauge = Gauge(
+    return Gauge(
         model, inputs.base(), target=sides["target"], source=sides["source"], bounds=bounds, first_new=first_new,
         items=asked.items, window=section.sequence_length, max_new_tokens=asked.max_new_tokens,
         device=inputs.compute.device, dtype=inputs.compute.dtype, threads=inputs.compute.threads, log=inputs.log,
-    )  # fmt: skip
-    return Retention(
-        gauge, asked.every, on_breach=asked.on_breach, raise_replay=asked.raise_replay, rollbacks=asked.rollbacks,
-        keep_best=asked.keep_best, metric=asked.metric, result=asked.result,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from langgraft.base import ADAPTER, locate, materialise
 from langgraft.errors import InputError, ModelError
 from langgraft.store import read_json, staged_folder, write_json
 from langgraft.training.device import DTYPES, choose_device, load_model
+from langgraft.training.regions import local, region, take
 from langgraft.training.trainable import row_parameters
 
 CONFIG, WEIGHTS, FACTS = ADAPTER, "adapter_model.safetensors", "langgraft_adapter.json"
@@ -106,6 +107,24 @@ def load_adapter(
         return model
     wrapper = _with_lora(model, folder, lora)
     return wrapper.merge_and_unload().eval() if merge else wrapper.eval()
+
+
+@torch.no_grad()
+def merge_parts(wrapper: Any) -> Any:
+    """As peft's `merge_and_unload`, into the parts of the weights that each process holds; all call it alike."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[Any] = [module for module in wrapper.modules() if isinstance(module, LoraLayer)]
+    for module in layers:
+        down, up = (_whole(side["default"].weight) for side in (module.lora_A, module.lora_B))
+        change = (up @ down) * module.scaling["default"]
+        weight = module.get_base_layer().weight
+        local(weight).add_(take(change.T if module.fan_in_fan_out else change, region(weight)))
+    return wrapper.unload()
+
+
+def _whole(tensor: Any) -> Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # type: ignore[no-any-return]
 
 
 def merge_adapter(folder: Path, out: Path, *, base: Path | str | None = None, dtype: str = "float32") -> Path:

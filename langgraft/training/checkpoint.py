@@ -124,8 +124,8 @@ def newest(folder: Path, log: Log) -> int | None:
     return None
 
 
-def load_step(folder: Path, step: int) -> dict[str, Any]:
-    """Load the checkpoint of one step.
+def require(folder: Path, step: int) -> None:
+    """Say if the checkpoint of one step cannot be used.
 
     Raises:
         TrainingError: it is damaged or not there.
@@ -133,7 +133,6 @@ def load_step(folder: Path, step: int) -> dict[str, Any]:
     found = folder / name_of(step)
     if problem := check(found):
         raise TrainingError(f"checkpoint {found} is damaged ({problem}); run again with another folder")
-    return load(folder, step)
 
 
 def check(checkpoint: Path) -> str | None:

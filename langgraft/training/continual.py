@@ -2,11 +2,14 @@
 
 The folder that is written holds `model/`, `metrics.jsonl`, `adapter/` where one can hold what was learned,
 `checkpoints/` and `packed/` to go on from, and `train.json`: what was asked, and the summary once it is done.
+
+Under torchrun every process makes the same call. The first one prepares what they train on, writes and logs; the others
+wait for it.
 """
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +19,18 @@ from langgraft.corpus.document import Input
 from langgraft.corpus.sources import resolve
 from langgraft.corpus.stream import stream
 from langgraft.errors import ModelError, RecipeError, TrainingError
+from langgraft.processes import rank, world
 from langgraft.progress import Log
 from langgraft.store import lock, read_json, sha256_file, write_json
 from langgraft.tokenizer.files import load, next_id, read_tokenizer
 from langgraft.tokenizer.prove import check_pin
 from langgraft.training.guidance import size_advice
+from langgraft.training.held_out import Watching, hold_out, watch, without
 from langgraft.training.loop import Compute, Settings
 from langgraft.training.loop import train as loop
 from langgraft.training.mixture import packed_tokens
 from langgraft.training.packing import Packed, pack
+from langgraft.training.parallel import Group, Layout, in_first, join
 from langgraft.training.replay import generate_replay
 
 SELF = "self"
@@ -62,6 +68,25 @@ class _Job:
     source_language: str
     replay_loss: str
     tokens: int | None
+    watching: Watching | None
+
+    @property
+    def distill(self) -> bool:
+        """Whether replay teaches what the reference predicts."""
+        return bool(self.replay) and self.replay_loss == "distill"
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What the first process prepared: packed text, the number of steps, held-out texts; or the summary of before."""
+
+    job: _Job
+    settings: Settings
+    asked: dict[str, Any]
+    done: dict[str, Any] | None = None
+    target: Path | None = None
+    replay: Path | None = None
+    held: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
 
 
 def train(
@@ -77,6 +102,7 @@ def train(
     tokens: int | None = None,
     settings: Settings | None = None,
     compute: Compute | None = None,
+    watching: Watching | None = None,
     log: Log | None = None,
 ) -> Trained:
     """Train `model` on the text in `corpus` and write the folder `out`; the same call goes on after an interruption.
@@ -92,7 +118,8 @@ def train(
         replay_loss: "distill" matches the teacher's predictions on replay, "text" predicts it.
         tokens: budget, replay included; as much as reads the corpus once when None.
         settings: rates, modes, schedule; its `steps` come from `tokens`. `replay_ratio` holds where there is replay.
-        compute: how and where.
+        compute: how and where; its `layout` says how the processes that torchrun started share the model.
+        watching: when and what to measure meanwhile, on documents of `corpus` and `replay` that are then held out.
 
     Raises:
         RecipeError: options do not fit together, or something else lies in `out`.
@@ -100,22 +127,33 @@ def train(
         CorpusError, ModelError: text or model cannot be used.
         Interrupted: a signal came; a checkpoint was written.
     """
-    out, log = Path(out), log or Log()
-    _check(out, corpus, replay, replay_loss)
-    with lock(out, what="this training"):
-        folder = materialise(locate(str(model)), out / "start")
-        check_pin(folder)
-        reference = materialise(locate(str(base)), out / "base") if base else folder
-        old = _old_rows(folder, reference) if base else embedding_rows(folder)
-        job = _Job(folder, reference, old, tuple(corpus), language, tuple(replay), source_language, replay_loss, tokens)
+    out, compute = Path(out), compute or Compute()
+    if world() > 1:
+        join(compute.device)
+        compute = replace(compute, layout=compute.layout or Layout())
+    group = Group(compute.layout) if compute.layout is not None else Group.alone()
+    log = Log(quiet=True) if rank() > 0 else log or Log()
+    names = (str(model), str(base or ""))
+
+    def begin() -> _Ready:
+        _check(out, corpus, replay, replay_loss, watching)
+        held.enter_context(lock(out, what="this training"))
+        job = _job(out, names, corpus, language, replay, source_language, replay_loss, tokens, watching)
         wanted = replace(settings or Settings(steps=1), steps=1)
         wanted = wanted if replay else replace(wanted, replay_ratio=0.0)
-        asked = _asked(job, wanted, str(model), str(base or ""))
-        if (done := _earlier(out, asked)) is not None:
+        asked = _asked(job, wanted, *names)
+        done = _earlier(out, asked)
+        if done is not None:
             log.say(f"train: {out} is done already")
-            return Trained(out, done)
-        facts = _train(job, out, wanted, compute or Compute(), log, str(base or ""))
-        write_json(out / ASKED, {"asked": asked, "summary": facts})
+            return _Ready(job, wanted, asked, done)
+        return _prepared(_Ready(job, wanted, asked), out, compute, log)
+
+    with ExitStack() as held:
+        ready = group.first(begin)
+        if ready.done is not None:
+            return Trained(out, ready.done)
+        facts = _train(ready, out, compute, log, names[1])
+        in_first(lambda: write_json(out / ASKED, {"asked": ready.asked, "summary": facts}))
     return Trained(out, facts)
 
 
@@ -154,6 +192,8 @@ def tune(
     from langgraft.training.tuning import tune as learn
 
     out, log = Path(out), log or Log()
+    if world() > 1:
+        raise RecipeError("tuning by --chat is for one process; several train together by a recipe: langgraft launch")
     _check_place(out)
     if not chats:
         raise RecipeError("tuning needs conversations: give --chat PATH")
@@ -179,19 +219,35 @@ def tune(
     return Trained(out, found)
 
 
-def _check(out: Path, corpus: Sequence[str], replay: Sequence[str], replay_loss: str) -> None:
+def _job(
+    out: Path, names: tuple[str, str], corpus: Sequence[str], language: str, replay: Sequence[str],
+    source_language: str, replay_loss: str, tokens: int | None, watching: Watching | None,
+) -> _Job:  # fmt: skip
+    model, base = names
+    folder = materialise(locate(model), out / "start")
+    check_pin(folder)
+    reference = materialise(locate(base), out / "base") if base else folder
+    old = _old_rows(folder, reference) if base else embedding_rows(folder)
+    return _Job(
+        folder, reference, old, tuple(corpus), language, tuple(replay), source_language, replay_loss, tokens, watching
+    )
+
+
+def _check(
+    out: Path, corpus: Sequence[str], replay: Sequence[str], replay_loss: str, watching: Watching | None
+) -> None:
     if not corpus:
         raise RecipeError("train needs text: give --corpus PATH")
     if SELF in replay and len(replay) > 1:
         raise RecipeError("--replay is either self or paths of text, not both")
     if replay_loss not in LOSSES:
         raise RecipeError(f"--replay-loss {replay_loss} is unknown; choose {' or '.join(LOSSES)}")
+    if watching is not None and (not replay or SELF in replay):
+        raise RecipeError("--retention-every measures on text of the source language too: give some with --replay PATH")
     _check_place(out)
 
 
 def _check_place(out: Path) -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("langgraft train is for one process; several train together by a recipe: langgraft launch")
     there = {path.name for path in out.iterdir() if path.name[0] != "."} if out.is_dir() else set()
     if out.is_file() or (there - {"start", "base"} and ASKED not in there):
         raise RecipeError(f"{out} holds something else; choose another folder with -o")
@@ -240,8 +296,17 @@ def _earlier(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     return summary if summary and (out / "model").is_dir() else None
 
 
-def _train(job: _Job, out: Path, settings: Settings, compute: Compute, log: Log, base: str) -> dict[str, Any]:
-    target = _packed(out / "packed" / "target", job.model, job.corpus, job.language)
+def _prepared(ready: _Ready, out: Path, compute: Compute, log: Log) -> _Ready:
+    """With the text packed, and the number of steps."""
+    job, settings, held = ready.job, ready.settings, {}
+    if job.watching is not None:
+        for side, paths, code in (
+            ("target", job.corpus, job.language),
+            ("source", job.replay, job.source_language),
+        ):
+            held[side] = (code, hold_out(stream(paths, code), job.watching.documents, ", ".join(paths)))
+        log.say(f"train: held out {len(held['target'][1])} documents of the text, {len(held['source'][1])} of replay")
+    target = _packed(out / "packed" / "target", job.model, stream(job.corpus, job.language), held.get("target"))
     size = packed_tokens(target)
     if advice := size_advice(size):
         log.say(f"train: {advice}")
@@ -252,37 +317,53 @@ def _train(job: _Job, out: Path, settings: Settings, compute: Compute, log: Log,
         f"train: {settings.steps:,} steps of {step:,} tokens ({settings.batch_rows} rows of {settings.length}), "
         f"{settings.replay_ratio:.0%} of them replay; the text holds {size:,}"
     )
-    distill = bool(job.replay) and job.replay_loss == "distill"
-    reader = job.reference if distill else job.model
+    replay = _replay(job, out, settings, compute, held.get("source"), log) if job.replay else None
+    return replace(ready, settings=settings, target=target, replay=replay, held=held)
+
+
+def _train(ready: _Ready, out: Path, compute: Compute, log: Log, base: str) -> dict[str, Any]:
+    job, settings, target = ready.job, ready.settings, ready.target
+    if target is None:
+        raise AssertionError("a training begins with packed text")
+    retention = None
+    if job.watching is not None:
+        retention = watch(
+            job.watching, job.model, job.reference, ready.held, first_new=job.old_rows, window=settings.length,
+            compute=compute, log=log,
+        )  # fmt: skip
     facts = loop(
         job.model,
         out,
         target=target,
-        replay=_replay(job, out, settings, compute, reader, log) if job.replay else None,
+        replay=ready.replay,
         old_rows=job.old_rows,
         settings=settings,
-        teacher=job.reference if distill else None,
+        teacher=job.reference if job.distill else None,
         base=base,
         compute=compute,
         log=log,
+        retention=retention,
     )
-    return {**facts, "corpus_tokens": size}
+    return {**facts, "corpus_tokens": packed_tokens(target)}
 
 
-def _packed(folder: Path, reader: Path, paths: Sequence[str], code: str) -> Path:
+def _packed(folder: Path, reader: Path, texts: Iterable[str], held: tuple[str, list[str]] | None) -> Path:
     if not (folder / "packed.json").is_file():
-        pack(load(reader), stream(paths, code), folder, separator=separator_id(reader))
+        learned = without(texts, held[1]) if held else texts
+        pack(load(reader), learned, folder, separator=separator_id(reader))
     return folder
 
 
-def _replay(job: _Job, out: Path, settings: Settings, compute: Compute, reader: Path, log: Log) -> Path:
-    """Packed replay, cut by the tokenizer of `reader`: text that is there, or that the reference writes first."""
-    folder = out / "packed" / "replay"
+def _replay(
+    job: _Job, out: Path, settings: Settings, compute: Compute, held: tuple[str, list[str]] | None, log: Log
+) -> Path:
+    """Packed replay, cut by the tokenizer of the teacher: text that is there, or that the reference writes first."""
+    folder, reader = out / "packed" / "replay", job.reference if job.distill else job.model
     if job.replay != (SELF,):
-        return _packed(folder, reader, job.replay, job.source_language)
+        return _packed(folder, reader, stream(job.replay, job.source_language), held)
     tokens = int(settings.steps * settings.batch_rows * settings.length * settings.replay_ratio)
     written = generate_replay(
         job.reference, out / "replay", tokens=tokens, length=settings.length, seed=settings.seed,
         device=compute.device, threads=compute.threads, language=job.source_language, log=log,
     )  # fmt: skip
-    return _packed(folder, reader, [str(written)], job.source_language)
+    return _packed(folder, reader, stream([str(written)], job.source_language), None)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from langgraft.errors import RecipeError, TrainingError
 from langgraft.methods import resolve
 from langgraft.store import staged_folder
-from langgraft.training.adapter import load_adapter, write_adapter
+from langgraft.training.adapter import load_adapter, merge_parts, write_adapter
 from langgraft.training.average import Average
 from langgraft.training.device import load_model
 from langgraft.training.modes import Lora, Phase, Selected, Span, no_adapter, select
@@ -79,8 +79,8 @@ class Learner:
             RecipeError: there would be nothing to train, or layers or targets are not there.
         """
         self.end()
-        self._merge()
         settle(self.model)
+        self._merge()
         self.number, rates = number, self.rates
         torch.manual_seed(self.seed * 1_000_003 + self.span.first)  # LoRA starts with random numbers
         self.selected = select(self.model, self.span.phase, self.lora)
@@ -103,7 +103,8 @@ class Learner:
         if self.parts is not None:
             groups = [{**group, "params": [self.parts.of(p) for p in group["params"]]} for group in groups]
             self.parameters = self.parts.own
-        self.optimizer = resolve(OPTIMIZERS, rates.optimizer, what="pretrain.optimizer")(groups, betas=rates.betas)
+        make = resolve(OPTIMIZERS, rates.optimizer, what="pretrain.optimizer")
+        self.optimizer = make(groups, betas=rates.betas, whole=self.parts.whole if self.parts is not None else None)
         self.average = Average(self.parameters, rates.ema_decay) if rates.ema_decay else None
 
     @property
@@ -150,7 +151,10 @@ class Learner:
 
     def _merge(self) -> None:
         if self.selected.wrapper is not None:
-            self.selected.wrapper.merge_and_unload()
+            if self.parts is None:
+                self.selected.wrapper.merge_and_unload()
+            else:
+                merge_parts(self.selected.wrapper)
             self.selected = Selected("none")
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -167,10 +171,7 @@ class Learner:
             TrainingError: it holds other weights than this phase moves.
         """
         self.load_weights(state)
-        optimizer = state["optimizer"]
-        if "state" in optimizer:  # not several in one, which one process alone can have
-            optimizer = own_optimizer_state(optimizer, self._places(self.optimizer.param_groups))
-        self.optimizer.load_state_dict(optimizer)
+        self.optimizer.load_state_dict(own_optimizer_state(state["optimizer"], self.optimizer, self._places))
 
     def load_weights(self, state: dict[str, Any]) -> None:
         """Take a checkpoint's weights, and their average where there is one, and nothing of the optimizer.
@@ -209,8 +210,8 @@ class Learner:
         `source` is the folder that training started from, `base` the name of what that was extended from.
         """
         if self.parts is not None:
-            whole = whole_state(self._moved(), self.group)
-            return self.group.first(lambda: self._alone(source, whole).write(out, source, base))
+            whole = self.whole()
+            return self.group.first(lambda: self.alone(source, whole).write(out, source, base))
         folder, size = out / "adapter", None
         if no_adapter([span.phase for span in self.spans], self.lora) is None:
             write_adapter(folder, self.model, self.selected.wrapper, first_row=self.first_row, source=source, base=base)
@@ -230,8 +231,13 @@ class Learner:
                     shutil.copyfile(file, staging / file.name)
         return size
 
-    def _alone(self, source: Path, state: dict[str, Tensor]) -> "Learner":
-        """The same learner in the same phase in one process, with the weights of `state`; to be written."""
+    def whole(self) -> dict[str, Tensor]:
+        """The tensors that may differ from the model's folder, put together in the first process; {} in others."""
+        settle(self.model)
+        return whole_state(self._moved(), self.group)
+
+    def alone(self, source: Path, state: dict[str, Tensor]) -> "Learner":
+        """The same learner in the same phase in this process alone, with the weights of `state`."""
         found = Learner(
             load_model(source, torch.device("cpu")), self.spans, self.lora, replace(self.rates, ema_decay=0.0),
             first_row=self.first_row, seed=self.seed,

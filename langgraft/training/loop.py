@@ -20,7 +20,6 @@ from torch import Tensor
 from langgraft.errors import Interrupted, RecipeError, TrainingError
 from langgraft.methods import resolve
 from langgraft.progress import Log, Progress
-from langgraft.training import checkpoint
 from langgraft.training.cursor import Cursor, Segment
 from langgraft.training.device import (
     autocast,
@@ -31,7 +30,8 @@ from langgraft.training.device import (
     load_quantized,
     set_threads,
 )
-from langgraft.training.kernels import Kernels, as_it_stands, check_kernels, decided, prepare
+from langgraft.training.judging import judged
+from langgraft.training.kernels import Kernels, check_kernels, decided, prepare
 from langgraft.training.learner import Learner, Rates, describe
 from langgraft.training.loss import IGNORED, divergence_function, loss_function
 from langgraft.training.mixture import open_rows
@@ -39,7 +39,7 @@ from langgraft.training.modes import Lora, Phase, check_phases, check_quantizati
 from langgraft.training.optimizers import check_optimizer
 from langgraft.training.packing import Packed, Row
 from langgraft.training.parallel import Group, Layout, check_together, join, load_sharded, share_batch
-from langgraft.training.retention import GoBack, Measurement, Retention, Watch
+from langgraft.training.retention import GoBack, Measure, Measurement, Retention, Watch
 from langgraft.training.saving import METRICS as METRICS
 from langgraft.training.saving import Saving, stop_requested
 from langgraft.training.schedule import SCHEDULES
@@ -142,12 +142,14 @@ def train(
     else:
         join(compute.device)
         group = Group(compute.layout)
-    check_together(settings, compute.async_checkpoints, group.layout, group.world, watched=retention is not None)
+    check_together(settings, group.layout, group.world)
     shown = (log or Log()) if group.first_process else Log(quiet=True)
     if group.first_process:
         note_source(out, model_folder, old_rows=old_rows, base=base)
     ratio = settings.replay_ratio if replay else 0.0
-    watch = Watch(retention, out, shown, ratio=ratio, batch_rows=settings.batch_rows) if retention else None
+    watch = None
+    if retention:
+        watch = Watch(retention, out, shown, ratio=ratio, batch_rows=settings.batch_rows, group=group)
     finish: int | None = None
     while True:
         # Turning back is a start like any other, from an earlier checkpoint: nothing is left of what was thrown away.
@@ -295,7 +297,7 @@ class _Run:
         self.step = step
         self._enter(self.learner.due(step - 1))
         if step:
-            self._take(checkpoint.load_step(self.saving.folder, step))
+            self._take(self.saving.at(step))
         return self._written()
 
     def _written(self) -> dict[str, Any]:
@@ -315,15 +317,8 @@ class _Run:
         if self.step == self.settings.steps or self.watch.due(self.step, self.settings.steps):
             self.saving.wait()  # what is decided depends on the checkpoints there are
 
-        def measure(function: Callable[[Any], Measurement]) -> Measurement:
-            was_training = self.model.training
-            lent = [self.device] if self.device.type == "cuda" else []
-            drawn, written = torch.random.fork_rng(lent), self.learner.as_written()
-            with drawn, written, autocast(self.device, self.dtype), as_it_stands():
-                try:
-                    return function(self.model.eval())
-                finally:
-                    self.model.train(was_training)
+        def measure(function: Measure | None) -> Measurement:
+            return judged(self.learner, function, self.model_folder, self.device, self.dtype)
 
         self.watch.after_step(self.step, self.settings.steps, measure, self._save)
 

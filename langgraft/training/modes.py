@@ -15,6 +15,7 @@ from torch import nn
 
 from langgraft.errors import ModelError, RecipeError
 from langgraft.methods import resolve, suggest
+from langgraft.training.regions import whole_shapes
 from langgraft.training.trainable import row_parameters
 
 MODES: dict[str, str] = {
@@ -197,7 +198,8 @@ def lora(model: Any, phase: Phase, lora: Lora) -> Selected:
         task_type="CAUSAL_LM",
         **only,
     )
-    return Selected(lora.rows, get_peft_model(model, config))
+    with whole_shapes(model):
+        return Selected(lora.rows, get_peft_model(model, config))
 
 
 def linear_names(model: Any) -> list[str]:

@@ -6,8 +6,10 @@ reads it (`DistributedConfig`), so no process ever holds all of it.
 """
 
 import contextlib
+import copy
+import importlib.metadata
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +23,7 @@ from langgraft.store import read_json
 from langgraft.training.regions import region
 
 T = TypeVar("T")
+PEFT = (0, 21)  # the first that cuts LoRA's matrices as transformers cuts the model's
 PATIENCE = timedelta(days=1)  # the first process may make a corpus while the others wait to train
 
 
@@ -78,6 +81,8 @@ def share_batch(batch_rows: int, length: int, micro_rows: int, data_parallel: in
 class Group:
     """The processes of a run, and how they talk. With one process, everything here is the identity."""
 
+    channel: Any = None  # torch's group of processes; None is the one that all of them share
+
     def __init__(self, layout: Layout | None = None) -> None:
         self.world, self.rank = world(), rank()
         self.layout = resolved(layout or Layout(), self.world)
@@ -90,6 +95,13 @@ class Group:
         found = cls.__new__(cls)
         found.world, found.rank, found.data_parallel, found.data_rank = 1, 0, 1, 0
         found.layout = Layout(fsdp=1)
+        return found
+
+    def apart(self) -> "Group":
+        """The same processes on a line of their own, for threads that talk while the run does; all call it alike."""
+        found = copy.copy(self)
+        if self.world > 1:
+            found.channel = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         return found
 
     def __str__(self) -> str:
@@ -123,7 +135,7 @@ class Group:
         if self.world == 1:
             return [value]
         found: list[Any] = [None] * self.world
-        torch.distributed.all_gather_object(found, value)
+        torch.distributed.all_gather_object(found, value, group=self.channel)
         return found
 
     def everyone(self, work: Callable[[], T]) -> list[T]:
@@ -135,8 +147,19 @@ class Group:
         if self.world == 1:
             return work()
         found: list[Any] = [_outcome(work) if self.first_process else None]
-        torch.distributed.broadcast_object_list(found, src=0)
+        torch.distributed.broadcast_object_list(found, src=0, group=self.channel)
         return _results(found)[0]
+
+
+def in_first(work: Callable[[], T]) -> T | None:
+    """Do something in the first process that the others need not have; None there. All raise its error."""
+    if world() == 1:
+        return work()
+    kept: list[T] = []
+    found: list[Any] = [_outcome(lambda: kept.append(work())) if rank() == 0 else None]
+    torch.distributed.broadcast_object_list(found, src=0)
+    _results(found)
+    return kept[0] if kept else None
 
 
 def _outcome(work: Callable[[], T]) -> tuple[T | None, LanggraftError | None]:
@@ -191,21 +214,31 @@ def first_alone() -> Iterator[None]:
 
 
 class Crew:
-    """How the first process calls the others to a stage that is done together; once, or to none."""
+    """How the first process calls the others to the stages that are done together, one after the other."""
 
     def __init__(self) -> None:
-        self.called = world() == 1
+        self.waiting = world() > 1
 
     def call(self, stage: str | None) -> None:
         """Let the others begin `stage`, or, with None, go."""
-        if not self.called:
-            self.called = True
+        if self.waiting:
+            self.waiting = stage is not None
             torch.distributed.broadcast_object_list([stage], src=0)
+
+    @contextlib.contextmanager
+    def together(self, stage: str) -> Iterator[None]:
+        """A block that the others do too; where it fails they do not come back."""
+        self.call(stage)
+        try:
+            yield
+        except BaseException:
+            self.waiting = False
+            raise
 
 
 @contextlib.contextmanager
 def crew(device: str) -> Iterator[Crew]:
-    """Meet the other processes, in the first one; whatever happens, they are called or let go."""
+    """Meet the other processes, in the first one; whatever happens, they are let go."""
     join(device)
     found = Crew()
     try:
@@ -215,16 +248,20 @@ def crew(device: str) -> Iterator[Crew]:
         leave()
 
 
-@contextlib.contextmanager
-def called(device: str) -> Iterator[str | None]:
-    """Meet the first process, in another one: the stage it calls to, however long earlier ones take there, or None."""
+def called(device: str) -> Generator[str, None, None]:
+    """Meet the first process, in another one: the stages it calls to, however long what is between them takes there."""
     join(device)
-    found: list[str | None] = [None]
-    torch.distributed.broadcast_object_list(found, src=0)
     try:
-        yield found[0]
+        while (stage := _next_call()) is not None:
+            yield stage
     finally:
         leave()
+
+
+def _next_call() -> str | None:
+    found: list[str | None] = [None]
+    torch.distributed.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def check_model(folder: Path, layout: Layout) -> None:
@@ -313,30 +350,36 @@ def through(model: Any, work: Callable[..., T], *inputs: Any) -> T:
             model.forward = had
 
 
-def check_together(settings: Any, background: bool, layout: Layout, processes: int, *, watched: bool = False) -> None:
+def check_together(settings: Any, layout: Layout, processes: int) -> None:
     """Say before anything is read what only one process can do; `settings` are the loop's.
 
     Raises:
-        RecipeError: the optimizer, a mode, the way of saving, or retention (`watched`) is for one process.
+        RecipeError: the optimizer or a mode is for one process, or needs another version of peft.
     """
     if processes == 1:
         return
-    modes = [phase.mode for phase in settings.phases]
     several = f"and these are {processes}"
-    if settings.optimizer != "adamw":
+    if settings.optimizer == "adamw_8bit":
         raise RecipeError(
-            f'pretrain.optimizer = "{settings.optimizer}" looks at whole matrices, so it is for one process, '
-            f'{several}; use "adamw"'
-        )
-    if background:
-        raise RecipeError(f"compute.async_checkpoints is for one process, {several}; leave it out")
-    if watched:
-        raise RecipeError(f"pretrain.retention is for one process, {several}; leave it out, or train in one")
-    if "lora" in modes and layout.tensor_parallel > 1:
-        raise RecipeError('pretrain.mode "lora" does not go with compute.tensor_parallel; use fsdp for it')
-    if "lora" in modes[:-1]:
-        raise RecipeError(
-            f'pretrain.phases: a phase after "lora" starts from merged weights: one process only, {several}'
+            'pretrain.optimizer = "adamw_8bit" keeps its state in blocks that cannot be cut for another number of '
+            f'processes, so it is for one, {several}; use "adamw" or "muon"'
         )
     if settings.lora.quantize != "none":
         raise RecipeError(f'pretrain.lora.quantize = "{settings.lora.quantize}" is for one process, {several}')
+    if layout.tensor_parallel > 1 and any(phase.mode == "lora" for phase in settings.phases):
+        _check_peft(settings.lora.dropout)
+
+
+def _check_peft(dropout: float) -> None:
+    """What LoRA beside cut matrices takes."""
+    version = importlib.metadata.version("peft")
+    if tuple(int(part) for part in version.split(".")[:2]) < PEFT:
+        raise RecipeError(
+            f'pretrain.mode "lora" with compute.tensor_parallel needs peft {".".join(map(str, PEFT))} or newer, and '
+            f"this is {version}; install it, or use fsdp"
+        )
+    if dropout:
+        raise RecipeError(
+            "pretrain.lora.dropout with compute.tensor_parallel would drop other inputs in each process than one "
+            "process drops; set it to 0, or use fsdp"
+        )

@@ -4,15 +4,16 @@ A sharded parameter is torch's DTensor. What a process holds of it is one rectan
 tensor parallelism, and both; so an optimizer, a checkpoint or a row mask need to know no more than a `Region`.
 """
 
+import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from langgraft.errors import ModelError, TrainingError
 
@@ -110,6 +111,29 @@ def region(tensor: Any) -> Region:
     if fused or tuple(sizes) != tuple(tensor.to_local().shape):
         raise ModelError("this model's fused matrices cannot be split by tensor parallelism; use FSDP for it")
     return Region(whole, tuple(offset), tuple(sizes))
+
+
+@contextlib.contextmanager
+def whole_shapes(model: nn.Module) -> Iterator[None]:
+    """While the block runs, plain parameters of the whole shape stand in for sharded ones; they take no memory.
+
+    peft 0.21 sizes LoRA by what a process holds of a matrix, which is wrong for hybrid sharding, and for matrices that
+    tensor parallelism and FSDP have both cut.
+    """
+    sharded: list[tuple[nn.Module, str, Any]] = [
+        (module, name, parameter)
+        for module in model.modules()
+        for name, parameter in module._parameters.items()
+        if hasattr(parameter, "to_local")
+    ]
+    for module, name, parameter in sharded:
+        stand_in = local(parameter).new_empty(1).expand(parameter.shape)
+        module._parameters[name] = nn.Parameter(stand_in, requires_grad=False)
+    try:
+        yield
+    finally:
+        for module, name, parameter in sharded:
+            module._parameters[name] = parameter
 
 
 def take(value: Tensor | Stored, wanted: Region) -> Tensor:

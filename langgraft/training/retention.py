@@ -2,7 +2,8 @@
 
 Every so many steps a measurement is taken and written to `retention.jsonl`. What is decided follows from that file,
 the checkpoints and `rollbacks.json` alone, so a run that is killed and started again decides the same and ends with
-the same bits. The measurement itself (what is measured, and when a bound is broken) is the caller's function; see
+the same bits. Several processes decide alike: the first one reads and writes the files, and tells the others what it
+found. The measurement itself (what is measured, and when a bound is broken) is the caller's function; see
 `langgraft.evaluation.retention`.
 """
 
@@ -20,6 +21,7 @@ from langgraft.progress import Log
 from langgraft.store import atomic_write, read_json, write_json
 from langgraft.training import checkpoint
 from langgraft.training.cursor import Cursor, Segment
+from langgraft.training.parallel import Group
 
 RECORDS, ROLLBACKS = "retention.jsonl", "rollbacks.json"
 METRICS = {
@@ -42,17 +44,20 @@ class Measurement:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+Measure = Callable[[Any], Measurement]
+
+
 @dataclass(frozen=True)
 class Retention:
     """When to measure, and what to do.
 
-    `measure(model)` must leave the model as it was. On a breach, `stop` ends the run with the best checkpoint;
-    `rollback` goes back to it and raises the share of replay by `raise_replay`, `rollbacks` times at most, and then
-    stops. The best `keep_best` checkpoints by `metric` are kept beside the newest ones; with `result = "best"` the
-    best one becomes the model even if nothing broke a bound.
+    `measure(model)` must leave the model as it was; of several processes, only the first one needs it. On a breach,
+    `stop` ends the run with the best checkpoint; `rollback` goes back to it and raises the share of replay by
+    `raise_replay`, `rollbacks` times at most, and then stops. The best `keep_best` checkpoints by `metric` are kept
+    beside the newest ones; with `result = "best"` the best one becomes the model even if nothing broke a bound.
     """
 
-    measure: Callable[[Any], Measurement]
+    measure: Measure | None
     every: int
     on_breach: Literal["stop", "rollback"] = "stop"
     raise_replay: float = 0.1
@@ -93,28 +98,33 @@ class Rollback(NamedTuple):
 class Watch:
     """Keeps the records of one training folder, and decides."""
 
-    def __init__(self, asked: Retention, out: Path, log: Log, *, ratio: float, batch_rows: int) -> None:
+    def __init__(
+        self, asked: Retention, out: Path, log: Log, *, ratio: float, batch_rows: int, group: Group | None = None
+    ) -> None:
         if asked.on_breach == "rollback" and ratio == 0:
             raise RecipeError(
                 'pretrain.retention.on_breach = "rollback" raises the share of replay, and this run has none; '
                 'give it some (pretrain.replay), or use "stop"'
             )
-        self.asked, self.log = asked, log
+        self.asked, self.log, self.group = asked, log, group or Group.alone()
         self.records_file, self.rollbacks_file = out / RECORDS, out / ROLLBACKS
         self.checkpoints = out / "checkpoints"
         self.records: list[dict[str, Any]] = []
         self.stopped: dict[str, Any] | None = None
         self.rollbacks: list[Rollback] = []
         self.cursor = Cursor([Segment(0, ratio)], batch_rows)
-        if self.rollbacks_file.is_file():
-            self._settle(read_json(self.rollbacks_file))
+        if known := self.group.first(self._known):
+            self._settle(known)
+
+    def _known(self) -> dict[str, Any]:
+        return dict(read_json(self.rollbacks_file)) if self.rollbacks_file.is_file() else {}
 
     def _settle(self, known: dict[str, Any]) -> None:
         """Take up earlier rollbacks; the last one may have been cut short before what it left behind was removed."""
         self.rollbacks = [Rollback(**row) for row in known["rollbacks"]]
         self.cursor.segments = [Segment(**row) for row in known["segments"]]
         if known["pending"]:
-            self._clean()
+            self.group.first(self._clean)
 
     def _clean(self) -> None:
         for folder in self.checkpoints.glob("step-*"):
@@ -137,16 +147,25 @@ class Watch:
         """
         if step == 0 and not (self.rollbacks and self.rollbacks[-1].to == 0):
             self._forget()
-        lines = self.records_file.read_text(encoding="utf-8").split("\n") if self.records_file.is_file() else []
-        rows = [json.loads(line) for line in lines if line.endswith("}")]
-        self.records = [row for row in rows if row["step"] <= step or not self._kept(row)]
-        atomic_write(self.records_file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.records))
+        self.records = self.group.first(lambda: self._read(step))
 
     def _forget(self) -> None:
         """Begin a run anew: somebody removed the checkpoints."""
         self.rollbacks, self.cursor.segments = [], self.cursor.segments[:1]
-        for file in (self.records_file, self.rollbacks_file):
-            file.unlink(missing_ok=True)
+
+        def remove() -> None:
+            for file in (self.records_file, self.rollbacks_file):
+                file.unlink(missing_ok=True)
+
+        self.group.first(remove)
+
+    def _read(self, step: int) -> list[dict[str, Any]]:
+        """The records that hold when the run goes on at `step`; the file has these alone afterwards."""
+        lines = self.records_file.read_text(encoding="utf-8").split("\n") if self.records_file.is_file() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]
+        held = [row for row in rows if row["step"] <= step or not self._kept(row)]
+        atomic_write(self.records_file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in held))
+        return held
 
     def _kept(self, row: dict[str, Any]) -> bool:
         """Whether a record is of the way that leads to the model, not of one that was turned back from."""
@@ -166,7 +185,7 @@ class Watch:
         return not known and (step % self.asked.every == 0 or step == steps)
 
     def after_step(
-        self, step: int, steps: int, measure: Callable[[Callable[[Any], Measurement]], Measurement],
+        self, step: int, steps: int, measure: Callable[[Measure | None], Measurement],
         save: Callable[[], None],
     ) -> None:  # fmt: skip
         """Measure if it is due, keep the checkpoint if it is among the best, and act on a breach.
@@ -195,6 +214,9 @@ class Watch:
         if self.asked.metric not in found.values:
             raise TrainingError(f"the measurement has no {self.asked.metric}; choose another pretrain.retention.metric")
         self.records.append(row)
+        self.group.first(lambda: self._append(row))
+
+    def _append(self, row: dict[str, Any]) -> None:
         with self.records_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
@@ -203,11 +225,12 @@ class Watch:
     def _usable(self) -> int:
         """The best step that there is something of: its checkpoint is whole, or it is the start or the present."""
         present = self.records[-1]["step"]
-        for step in self.best():
+
+        def usable(step: int) -> bool:
             folder = self.checkpoints / checkpoint.name_of(step)
-            if step in (0, present) or (folder.is_dir() and checkpoint.check(folder) is None):
-                return step
-        return 0
+            return step in (0, present) or (folder.is_dir() and checkpoint.check(folder) is None)
+
+        return self.group.first(lambda: next(filter(usable, self.best()), 0))
 
     def _breach(self, step: int, found: Measurement) -> None:
         why = "; ".join(found.breaches)
@@ -229,9 +252,12 @@ class Watch:
         )
         self.cursor.segments = self.cursor.turned_back(best, ratio)
         self.rollbacks.append(Rollback(step, best, ratio, why))
+        self.group.first(self._turn_back)
+        raise GoBack(best, finish=False)
+
+    def _turn_back(self) -> None:
         self._write(pending=True)
         self._clean()
-        raise GoBack(best, finish=False)
 
     def summary(self, step: int) -> dict[str, Any]:
         """What the stage says of it; `step` is the step whose weights are the result."""

@@ -18,6 +18,7 @@ from langgraft.store import TEMPORARY, atomic_write, disk_errors
 from langgraft.training import checkpoint
 from langgraft.training.learner import Learner
 from langgraft.training.parallel import Group
+from langgraft.training.regions import Shard
 from langgraft.training.together import write_parts
 
 METRICS = "metrics.jsonl"
@@ -43,7 +44,9 @@ class Saving:
     ) -> None:
         self.out, self.keep, self.log, self.group = out, keep, log, group or Group.alone()
         self.thread = ThreadPoolExecutor(1) if background else None
-        self.writing: Future[Path] | None = None
+        # A thread's messages must not be taken for those that the training sends meanwhile.
+        self.writers = self.group.apart() if background else self.group
+        self.writing: Future[None] | None = None
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.folder, self.metrics = out / "checkpoints", out / METRICS
         self.saved = -1
@@ -65,32 +68,34 @@ class Saving:
                 f"{self.folder} to start afresh"
             )
         state = {**learner.state(), "progress": progress, "settings": self.settings}
-        if self.group.world > 1:
-            self._save_together(step, state)
-        elif self.thread is None:
-            checkpoint.save(self.folder, step, state, keep=self.keep, best=best)
+        if self.thread is None:
+            self._write(step, state, best)
         else:
-            self.writing = self.thread.submit(
-                checkpoint.save, self.folder, step, copied(state), keep=self.keep, best=best
-            )
+            self.writing = self.thread.submit(self._write, step, copied(state), best)
         self.saved = step
 
-    def _save_together(self, step: int, state: dict[str, Any]) -> None:
-        """Each process writes its parts; the first one all else, and puts the folder in its place."""
+    def _write(self, step: int, state: dict[str, Any], best: Collection[int]) -> None:
+        if self.group.world == 1:
+            checkpoint.save(self.folder, step, state, keep=self.keep, best=best)
+        else:
+            self._write_together(step, state, best)
+
+    def _write_together(self, step: int, state: dict[str, Any], best: Collection[int]) -> None:
+        """Each process writes its parts; when all are on disk, the first one puts the folder in its place."""
         target = self.folder / checkpoint.name_of(step)
         staging = target.with_name(f"{TEMPORARY}{target.name}")
         plain = {key: value for key, value in state.items() if key not in checkpoint.TENSORS}
-        self.group.first(lambda: _fresh(staging))
+        self.writers.first(lambda: _fresh(staging))
         parts = {key: value for key, value in state.items() if key in checkpoint.TENSORS}
-        files = write_parts(staging, parts, self.group)
+        files = write_parts(staging, parts, self.writers)
 
         def finish() -> None:
             # A target that is there already is a damaged one that was passed over.
             shutil.rmtree(target, ignore_errors=True)
             checkpoint.finish(staging, target, step, plain, files)
-            checkpoint.drop_surplus(self.folder, step, self.keep)
+            checkpoint.drop_surplus(self.folder, step, self.keep, best)
 
-        self.group.first(finish)
+        self.writers.first(finish)
 
     def wait(self) -> None:
         """Wait until what was saved is on the device; raises what went wrong there."""
@@ -128,6 +133,15 @@ class Saving:
         self.group.first(lambda: self.cut_metrics(step))
         return step, state
 
+    def at(self, step: int) -> dict[str, Any]:
+        """The state of the checkpoint of one step.
+
+        Raises:
+            TrainingError: it is damaged or not there.
+        """
+        self.group.first(lambda: checkpoint.require(self.folder, step))
+        return checkpoint.load(self.folder, step)
+
     def _newest_step(self) -> int | None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("model", "adapter"):
@@ -152,12 +166,17 @@ def _fresh(folder: Path) -> None:
 
 
 def copied(state: Any, known: dict[Any, torch.Tensor] | None = None) -> Any:
-    """The same dicts and lists with tensors of their own, in main memory; what shares memory (a tied head) does so."""
+    """The same dicts and lists with tensors, or parts of some, of their own, in main memory.
+
+    What shares memory (a tied head) does so.
+    """
     known = {} if known is None else known
     if isinstance(state, dict):
         return {key: copied(value, known) for key, value in state.items()}
     if isinstance(state, list):
         return [copied(value, known) for value in state]
+    if isinstance(state, Shard):
+        return Shard(state.region, copied(state.tensor, known))
     if not isinstance(state, torch.Tensor):
         return state
     place = (state.data_ptr(), state.shape, state.dtype) if state.numel() else id(state)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import langgraft
+from command import langgraft, process
 from pico import ENGLISH, pico_model, pico_writer, sentences
 from quick import ONE_THREAD, QUICK
 from safetensors.torch import load_file
@@ -24,6 +24,7 @@ from langgraft.tokenizer.extend import extend
 from langgraft.training import loop
 from langgraft.training.continual import Trained, train
 from langgraft.training.guidance import size_advice
+from langgraft.training.held_out import Watching
 from langgraft.training.loop import METRICS
 
 SETTINGS = replace(QUICK, steps=1, length=32, batch_rows=4)
@@ -39,6 +40,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     resize(folder / "base", folder / "tokenizer", folder / "model")
     (folder / "yue.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     (folder / "en.txt").write_text("\n".join(t.replace("\n", " ") for t in ENGLISH * 3) + "\n", encoding="utf-8")
+    more = [f"{text} And {number} more." for number in range(9) for text in ENGLISH]
+    (folder / "more.txt").write_text("\n".join(t.replace("\n", " ") for t in more) + "\n", encoding="utf-8")
     return folder
 
 
@@ -121,11 +124,41 @@ def test_without_a_base_the_model_as_it_starts_teaches(world: Path, tmp_path: Pa
     assert done.facts["steps"] == 2
 
 
-def test_what_cannot_be_is_said(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(RecipeError, match="is for one process; several train together by a recipe"):
-            call(world, tmp_path / "out")
+WATCHING = Watching(2, source_bits_per_byte=None, in_context=None, documents=4, items=8, max_new_tokens=4)
+
+
+def test_held_out_documents_are_measured_and_not_learned(world: Path, tmp_path: Path) -> None:
+    replay = [str(world / "more.txt")]
+    plain = call(world, tmp_path / "plain", replay=replay, tokens=4 * 128)
+    done = call(world, tmp_path / "out", replay=replay, tokens=4 * 128, watching=WATCHING)
+    rows = [json.loads(line) for line in (done.folder / "retention.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert done.facts["retention"]["values"] == rows[-1]["values"]
+    assert rows[-1]["values"]["target_bits_per_byte"] < rows[0]["values"]["target_bits_per_byte"]
+    assert "held out 4 documents of the text, 4 of replay" in (tmp_path / "out.log").read_text()
+    for side in ("target", "replay"):
+        all_of_it, learned = (
+            json.loads((made.folder / "packed" / side / "packed.json").read_text())["documents"]
+            for made in (plain, done)
+        )
+        assert learned == all_of_it - 4
+    with pytest.raises(TrainingError, match=r"other settings \(watching changed\)"):
+        call(world, tmp_path / "out", replay=replay, tokens=4 * 128)
+
+
+def test_a_broken_bound_stops_it(world: Path, tmp_path: Path) -> None:
+    fast = replace(SETTINGS, learning_rate=0.5, replay_ratio=0.1)
+    watching = replace(WATCHING, source_bits_per_byte=0.01)
+    done = call(world, tmp_path / "out", base=None, replay=[str(world / "more.txt")], tokens=8 * 128, settings=fast,
+                watching=watching)  # fmt: skip
+    assert done.facts["retention"]["stopped"]["at"] == 2
+    assert "English bits per byte rose by" in done.facts["retention"]["stopped"]["why"]
+
+
+def test_what_cannot_be_is_said(world: Path, tmp_path: Path) -> None:
+    for replay in ((), ("self",)):
+        with pytest.raises(RecipeError, match="--retention-every measures on text of the source language too"):
+            call(world, tmp_path / "out", replay=replay, watching=WATCHING)
     with pytest.raises(RecipeError, match="either self or paths"):
         call(world, tmp_path / "out", replay=["self", "x.txt"])
     with pytest.raises(RecipeError, match="choose distill or text"):
@@ -154,6 +187,29 @@ def test_the_command(world: Path, tmp_path: Path) -> None:
     wrong = langgraft(*given, "--batch-tokens", "100")
     assert wrong.code == 2
     assert "--batch-tokens (100) must be a multiple of --sequence-length (32)" in wrong.err
+
+
+def test_the_command_in_two_processes(world: Path, tmp_path: Path) -> None:
+    """Every process gets the same command; what is written, said and measured is that of one."""
+    given = ["train", "--model", world / "model", "--base", world / "base", "--corpus", world / "yue.txt",
+             "--replay", world / "more.txt", "--sequence-length", 32, "--batch-tokens", 128, "--tokens", 512,
+             "--language", "yue", "--threads", 1, "--device", "cpu", "--retention-every", 2,
+             "--retention-documents", 4, "--source-bits-per-byte", 0, "--in-context", 0, "--json"]  # fmt: skip
+    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "langgraft"]
+    done = process(*torchrun, *given, "-o", tmp_path / "two", script="torch.distributed.run")
+    assert done.code == 0, done.err[-4000:]
+    assert json.loads(done.out)["steps"] == 4
+    assert done.err.count("2 processes (2 FSDP)") == 1
+    assert langgraft(*given, "-o", tmp_path / "one").code == 0
+    for one, two in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-5)
+    values = [
+        [json.loads(line)["values"] for line in (tmp_path / name / "retention.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert [pytest.approx(row, abs=1e-5) for row in values[0]] == values[1]
+    wrong = langgraft(*given, "-o", tmp_path / "one", "--on-breach", "halt")
+    assert "--on-breach halt is unknown; choose stop or rollback" in wrong.err
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from langgraft.store import sha256_file
 from langgraft.tokenizer.files import load
 from langgraft.training import loop
 from langgraft.training.loop import METRICS, Settings, train
-from langgraft.training.optimizers import OPTIMIZERS, Joint, check_optimizer, muon
+from langgraft.training.optimizers import OPTIMIZERS, SCALE, Joint, check_optimizer, muon, shared_muon
 from langgraft.training.packing import pack
 
 OLD = 300
@@ -87,7 +87,7 @@ def test_each_gives_other_weights(wide: dict[str, Any], tmp_path: Path) -> None:
 def test_the_state_of_matrices_is_in_8_bits_and_of_rows_is_not(wide: dict[str, Any], tmp_path: Path) -> None:
     run(wide, tmp_path, replace(QUICK, steps=3, optimizer="adamw_8bit"))
     newest = max((tmp_path / "checkpoints").iterdir())
-    matrices, rest = torch.load(newest / "optimizer.pt", weights_only=True)["parts"]
+    matrices, rest = torch.load(newest / "optimizer.pt", weights_only=True)["parts"].values()
     kinds = {
         value.dtype
         for state in matrices["state"].values()
@@ -143,3 +143,28 @@ def test_what_cannot_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(RecipeError, match=r"needs torch 2\.9 or newer"):
         check_optimizer("muon", CPU)
+
+
+def test_shared_muon_takes_the_steps_of_muon() -> None:
+    """Given the same gradients; that parts are put together rightly is tested where several processes train."""
+    torch.manual_seed(0)
+    start = [torch.randn(shape) for shape in ((6, 4), (3, 8))]
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        found = []
+        for make in (torch.optim.Muon, shared_muon(lambda _, part: (part, lambda whole: whole))):
+            own = [torch.nn.Parameter(tensor.clone()) for tensor in start]
+            made = make([{"params": own}], lr=0.1, weight_decay=0.1, adjust_lr_fn=SCALE)
+            random = torch.Generator().manual_seed(1)
+            for _ in range(3):
+                for parameter in own:
+                    parameter.grad = torch.randn(parameter.shape, generator=random)
+                made.step()
+            found.append((own, made.state_dict()))
+    finally:
+        torch.distributed.destroy_process_group()
+    (ones, one), (others, other) = found
+    for mine, theirs in zip(others, ones, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+    assert other["param_groups"] == one["param_groups"]
+    torch.testing.assert_close(other["state"], one["state"], rtol=0, atol=0)

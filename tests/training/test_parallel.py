@@ -1,36 +1,33 @@
 """Several processes train the model that one trains: the arithmetic here, the rest under torchrun on CPUs."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from command import Finished
+from command import Finished, process
 from hypothesis import given
 from hypothesis import strategies as st
 from quick import ONE_THREAD, QUICK
 from safetensors.torch import load_file
+from shared_runs import OLD, Runs, losses, result, rows_taken, weights
 
 from langgraft.errors import ModelError, RecipeError
 from langgraft.progress import Log
-from langgraft.store import read_json, write_json
+from langgraft.store import read_json
+from langgraft.training import checkpoint
 from langgraft.training.checkpoint import MANIFEST, newest
-from langgraft.training.loop import METRICS, Settings, train
+from langgraft.training.loop import Settings, train
 from langgraft.training.modes import Lora, Phase
 from langgraft.training.parallel import Group, Layout, check_model, check_together, resolved, share_batch
 
-CHILD = Path(__file__).with_name("together_child.py")
-OLD = 300
 FOUR_ROWS = replace(QUICK, batch_rows=4, ema_decay=0.5, z_loss=1e-3)
 NEW_ROWS = replace(QUICK, batch_rows=4, phases=(Phase("new_rows", 0.5), Phase("full", 0.5)), old_rows_learning_rate=0.0)
 LORA = replace(QUICK, batch_rows=4, phases=(Phase("lora"),), lora=Lora(rank=4))
+MERGED = replace(LORA, phases=(Phase("new_rows", 0.2), Phase("lora", 0.4), Phase("full", 0.4)))
+MUON = replace(FOUR_ROWS, optimizer="muon")
 
 
 @pytest.mark.parametrize(
@@ -89,19 +86,25 @@ def test_what_cannot_be_cut_is_refused(pico: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "background", "layout", "sentence"),
+    ("settings", "layout", "sentence"),
     [
-        (replace(QUICK, optimizer="muon"), False, Layout(), 'optimizer = "muon" looks at whole matrices'),
-        (QUICK, True, Layout(), "async_checkpoints is for one process, and these are 2"),
-        (LORA, False, Layout(2), 'mode "lora" does not go with compute.tensor_parallel'),
-        (replace(QUICK, phases=(Phase("lora", 0.5), Phase("full", 0.5))), False, Layout(), 'a phase after "lora"'),
-        (replace(LORA, lora=Lora(quantize="nf4")), False, Layout(), "quantize"),
+        (replace(QUICK, optimizer="adamw_8bit"), Layout(), 'optimizer = "adamw_8bit" keeps its state in blocks'),
+        (replace(LORA, lora=Lora(quantize="nf4")), Layout(), "quantize"),
+        (replace(LORA, lora=Lora(dropout=0.1)), Layout(2), "dropout with compute.tensor_parallel would drop other"),
     ],
 )
-def test_what_one_process_alone_can_do(settings: Settings, background: bool, layout: Layout, sentence: str) -> None:
-    check_together(settings, background, Layout(fsdp=1), 1)
+def test_what_one_process_alone_can_do(settings: Settings, layout: Layout, sentence: str) -> None:
+    check_together(settings, Layout(fsdp=1), 1)
     with pytest.raises(RecipeError, match=sentence):
-        check_together(settings, background, resolved(layout, 2), 2)
+        check_together(settings, resolved(layout, 2), 2)
+
+
+def test_lora_beside_cut_matrices_needs_a_peft_that_cuts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_together(LORA, Layout(2, 1), 2)
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "0.20.0")
+    check_together(LORA, Layout(1, 2), 2)
+    with pytest.raises(RecipeError, match=r"needs peft 0\.21 or newer, and this is 0\.20\.0"):
+        check_together(LORA, Layout(2, 1), 2)
 
 
 def test_an_error_of_one_process_is_that_of_all() -> None:
@@ -116,67 +119,6 @@ def test_an_error_of_one_process_is_that_of_all() -> None:
             ask(fail)
 
 
-class Runs:
-    """Trainings in one process, and under torchrun, of the same data."""
-
-    def __init__(self, folder: Path, models: dict[str, Path], target: Path, replay: Path) -> None:
-        self.folder, self.models, self.target, self.replay = folder, models, target, replay
-
-    def alone(self, name: str, model: str, settings: Settings, teacher: str | None = None) -> Path:
-        """One process."""
-        out = self.folder / name
-        out.mkdir()
-        train(
-            self.models[model], out, target=self.target, replay=self.replay, old_rows=OLD, settings=settings,
-            teacher=self.models[teacher] if teacher else None, compute=ONE_THREAD, log=Log(quiet=True),
-        )  # fmt: skip
-        return out
-
-    def job(self, name: str, model: str, settings: Settings, layout: Layout, **options: Any) -> dict[str, Any]:
-        """One training for `together`; jobs of the same `out` go on where the one before stopped."""
-        out = self.folder / options.pop("out", name)
-        out.mkdir(exist_ok=True)
-        compute = {key: value for key, value in asdict(ONE_THREAD).items() if key != "layout"}
-        paths = {"model": self.models[model], "out": out, "target": self.target, "replay": self.replay}
-        return {
-            **{key: str(path) for key, path in paths.items()}, "name": name, "old_rows": OLD, "compute": compute,
-            "settings": asdict(settings), "layout": asdict(layout), **options,
-        }  # fmt: skip
-
-    def together(self, processes: int, jobs: list[dict[str, Any]]) -> None:
-        """Do jobs under torchrun."""
-        write_json(self.folder / "jobs.json", jobs)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        path = os.pathsep.join([str(CHILD.parent), str(CHILD.parents[1]), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(
-            [*command, str(CHILD), str(self.folder / "jobs.json")],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-
-
-@pytest.fixture(scope="module")
-def runs(pico: Path, pico_untied: Path, target: Path, replay: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    models = {"tied": pico, "untied": pico_untied}
-    return Runs(tmp_path_factory.mktemp("together"), models, target, replay)
-
-
-def result(out: Path, name: str, rank: int = 0) -> str:
-    return str(read_json(out / f"result-{name}-{rank}.json")["result"])
-
-
-def losses(out: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (out / METRICS).read_text().splitlines()]
-
-
-def rows_taken(out: Path, name: str, ranks: range) -> Counter[tuple[int, bool, int]]:
-    """How often each row was taken, by all processes together."""
-    return Counter(tuple(row) for rank in ranks for row in read_json(out / f"result-{name}-{rank}.json")["rows"])
-
-
 CASES: dict[str, tuple[str, Settings, Layout, str | None]] = {
     "fsdp": ("tied", FOUR_ROWS, Layout(), None),
     "tensor": ("tied", FOUR_ROWS, Layout(2), None),
@@ -184,9 +126,17 @@ CASES: dict[str, tuple[str, Settings, Layout, str | None]] = {
     "replicas": ("untied", FOUR_ROWS, Layout(1, 1, 2), None),
     "new-rows": ("tied", NEW_ROWS, Layout(), None),
     "lora": ("tied", LORA, Layout(), None),
+    "lora-tensor": ("tied", LORA, Layout(2), None),
+    "lora-replicas": ("untied", LORA, Layout(1, 1, 2), None),
+    "merged": ("tied", MERGED, Layout(), None),
+    "merged-tensor": ("untied", MERGED, Layout(2), None),
+    "muon": ("tied", MUON, Layout(), None),
+    "muon-tensor": ("untied", MUON, Layout(2), None),
     "distill": ("tied", replace(FOUR_ROWS, replay_ratio=0.3), Layout(), "tied"),
     "distill-tensor": ("untied", FOUR_ROWS, Layout(2), "untied"),
 }
+KEEPS_OLD_ROWS = ("tensor-untied", "new-rows", "lora", "lora-tensor", "lora-replicas")
+MUON_ROUNDS = 2e-4  # it orthogonalises in bfloat16, where the last bit of a gradient can show (see test_optimizers.py)
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +147,12 @@ def pairs(runs: Runs) -> dict[str, tuple[Path, Path]]:
         runs.job(name, model, s, layout, **({"teacher": str(runs.models[teacher])} if teacher else {}))
         for name, (model, s, layout, teacher) in CASES.items()
     ]
+    jobs += [
+        runs.job("background", "tied", FOUR_ROWS, Layout(), compute={"async_checkpoints": True}),
+        runs.job("again", "tied", FOUR_ROWS, Layout(), compute={"activation_checkpointing": True}),
+        runs.job("half", "tied", FOUR_ROWS, Layout(), compute={"dtype": "bfloat16"}),
+        runs.job("muon-part", "tied", MUON, Layout(), stop=3),
+    ]
     runs.together(2, jobs)
     return {name: (one[name], runs.folder / name) for name in CASES}
 
@@ -205,19 +161,44 @@ def pairs(runs: Runs) -> dict[str, tuple[Path, Path]]:
 def test_two_processes_equal_one(name: str, pairs: dict[str, tuple[Path, Path]], runs: Runs) -> None:
     alone, together = pairs[name]
     assert [result(together, name, rank) for rank in (0, 1)] == ["done", "done"]
-    assert losses(together) == pytest.approx(losses(alone), abs=1e-5)
+    muon = name.startswith("muon")
+    assert losses(together) == pytest.approx(losses(alone), abs=MUON_ROUNDS if muon else 1e-5)
     ours, theirs = (load_file(out / "model" / "model.safetensors") for out in (together, alone))
     assert ours.keys() == theirs.keys()
-    for key, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[key], rtol=1e-3, atol=1e-4)
-    model, settings, _, _ = CASES[name]
+    model = CASES[name][0]
     before = load_file(runs.models[model] / "model.safetensors")
+    for key, tensor in theirs.items():
+        # Of what was learned, not of each weight: the first steps of Adam turn a rounded gradient into a whole step.
+        assert (ours[key] - tensor).norm() <= (0.1 if muon else 1e-2) * (tensor - before[key]).norm(), key
     assert any(not torch.equal(ours[key], before[key]) for key in before)
-    if settings.old_rows_learning_rate == 0.0 or name == "lora":
+    if name in KEEPS_OLD_ROWS:
         for key in ("model.embed_tokens.weight", *(["lm_head.weight"] if model == "untied" else [])):
             assert torch.equal(ours[key][:OLD], before[key][:OLD])
             assert not torch.equal(ours[key][OLD:], before[key][OLD:])
-    assert (together / "adapter").is_dir() == (name == "lora")
+    assert (together / "adapter").is_dir() == name.startswith("lora")
+
+
+def test_ways_of_computing_change_nothing(pairs: dict[str, tuple[Path, Path]], runs: Runs) -> None:
+    """Checkpoints written in the background, activations made again, and bfloat16 but for its rounding."""
+    alone, together = pairs["fsdp"]
+    assert weights(runs.folder / "background") == weights(together)
+    newest = runs.folder / "background" / "checkpoints" / "step-000004"
+    assert checkpoint.check(newest) is None
+    assert sorted(path.name for path in newest.iterdir() if path.suffix == ".pt") == sorted(
+        path.name for path in (together / "checkpoints" / "step-000004").iterdir() if path.suffix == ".pt"
+    )
+    assert losses(runs.folder / "again") == pytest.approx(losses(alone), abs=1e-5)
+    half = losses(runs.alone("half-alone", "tied", FOUR_ROWS, compute=replace(ONE_THREAD, dtype="bfloat16")))
+    assert losses(runs.folder / "half") == pytest.approx(half, abs=2e-2)
+    assert losses(runs.folder / "half") != pytest.approx(losses(together), abs=1e-5)
+
+
+def test_muon_of_two_processes_goes_on_in_one(pairs: dict[str, tuple[Path, Path]], runs: Runs) -> None:
+    out = runs.folder / "muon-part"
+    assert "by SIGUSR1" in result(out, "muon-part")
+    runs.alone("muon-part", "tied", MUON)
+    assert "going on from step 3 of 6" in (out / "log.txt").read_text()
+    assert losses(out) == pytest.approx(losses(pairs["muon"][0]), abs=MUON_ROUNDS)
 
 
 def test_one_checkpoint_of_two_processes_has_a_manifest(pairs: dict[str, tuple[Path, Path]]) -> None:
@@ -247,33 +228,24 @@ def test_damage_to_any_part_is_found(damage: str, pairs: dict[str, tuple[Path, P
 
 
 def test_a_recipe_trains_in_two_processes(finished: Finished, tmp_path: Path) -> None:
-    """The command that `langgraft launch` writes; the first process alone writes the stage and the summary."""
+    """The command that `langgraft launch` writes; the first process alone measures, and writes stage and summary."""
     shutil.copytree(finished.runs, tmp_path / "runs")
     before = next((tmp_path / "runs" / "pico").glob("pretrain-*"))
     expected = losses(before)
     shutil.rmtree(before)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "langgraft",
-    ]
-    done = subprocess.run(
-        [*command, "run", str(finished.recipe), "--runs", str(tmp_path / "runs"), "--only", "pretrain", "--json"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "langgraft", "run", finished.recipe]
+    watched = ["--set", "pretrain.retention.every=6", "--set", "pretrain.retention.max_new_tokens=4"]
+    done = process(
+        *torchrun, "--runs", tmp_path / "runs", "--only", "pretrain", "--json", *watched, script="torch.distributed.run"
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert json.loads(done.stdout)["name"] == "pico"
-    assert (before / "stage.json").is_file()
-    assert losses(before) == pytest.approx(expected, abs=1e-5)
-    assert done.stderr.count("2 processes (2 FSDP); a step is 128 tokens") == 1
+    assert done.code == 0, done.err[-4000:]
+    assert json.loads(done.out)["name"] == "pico"
+    after = next((tmp_path / "runs" / "pico").glob("pretrain-*"))
+    assert (after / "stage.json").is_file()
+    assert losses(after) == pytest.approx(expected, abs=1e-5)
+    assert done.err.count("2 processes (2 FSDP); a step is 128 tokens") == 1
+    assert done.err.count("retention, the base: Cantonese") == 1
+    assert [json.loads(line)["step"] for line in (after / "retention.jsonl").read_text().splitlines()] == [0, 6, 12]
 
 
 def test_more_and_fewer_processes_go_on_where_others_stopped(runs: Runs) -> None:
@@ -283,6 +255,10 @@ def test_more_and_fewer_processes_go_on_where_others_stopped(runs: Runs) -> None
     four = [
         runs.job("four", "tied", settings, Layout(), out="elastic", stop=2),
         runs.job("cut", "tied", settings, Layout(2), out="reshaped", stop=3),
+        runs.job("hybrid", "tied", settings, Layout(1, 2, 2)),
+        runs.job("lora-cut", "tied", LORA, Layout(2)),
+        runs.job("lora-hybrid", "tied", LORA, Layout(1, 2, 2)),
+        runs.job("muon-cut", "tied", MUON, Layout(2)),
     ]
     runs.together(4, four)
     two = [
@@ -307,3 +283,17 @@ def test_more_and_fewer_processes_go_on_where_others_stopped(runs: Runs) -> None
     assert losses(elastic) == pytest.approx(alone, abs=1e-5)
     assert result(reshaped, "fsdp2") == "done"
     assert losses(reshaped) == pytest.approx(alone, abs=1e-5)
+    assert losses(runs.folder / "hybrid") == pytest.approx(alone, abs=1e-5)
+    lora = losses(runs.alone("lora-alone-too", "tied", LORA))
+    assert losses(runs.folder / "lora-cut") == pytest.approx(lora, abs=1e-5)
+    assert losses(runs.folder / "lora-hybrid") == pytest.approx(lora, abs=1e-5)
+    muon = losses(runs.alone("muon-alone-too", "tied", MUON))
+    assert losses(runs.folder / "muon-cut") == pytest.approx(muon, abs=MUON_ROUNDS)
+
+
+@pytest.mark.parametrize(("more", "ends"), [([], []), (["fails"], ["fails", "gone"])])
+def test_a_crew_is_called_to_one_stage_after_the_other(more: list[str], ends: list[str], tmp_path: Path) -> None:
+    child = Path(__file__).with_name("crew_child.py")
+    done = process("--standalone", "--nproc-per-node", "2", child, tmp_path, *more, script="torch.distributed.run")
+    assert done.code == 0, done.err[-4000:]
+    assert [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)] == [["pretrain", "align", *ends]] * 2

@@ -1,5 +1,6 @@
 """The watch in the loop: what it decides, that it leaves no trace in the bits, and that every decision resumes."""
 
+import functools
 import hashlib
 import json
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drift import drift as drift_of
 from quick import ONE_THREAD, QUICK
 
 from langgraft.errors import Interrupted, RecipeError, TrainingError
@@ -37,20 +39,8 @@ def run(pico: Path, target: Path, replay: Path) -> Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def drift(pico: Path) -> Callable[..., Measure]:
-    """A measure by how far the weights moved: that is the gain, and above `bound` it is too much."""
-    start = {name: tensor.clone() for name, tensor in load_model(pico, module_device()).state_dict().items()}
-
-    def make(bound: float = 1e9, *, only_first: Path | None = None) -> Measure:
-        def measure(model: Any) -> Measurement:
-            state = model.state_dict()
-            moved = sum(float((state[name].double() - tensor.double()).norm()) for name, tensor in start.items())
-            judged = only_first is None or not (only_first / module.ROLLBACKS).is_file()
-            broken = (f"moved by {moved:.3f}",) if moved > bound and judged else ()
-            return Measurement({"target_bits_per_byte": 10 - moved, "in_context": moved}, broken)
-
-        return measure
-
-    return make
+    """A measure by how far the weights moved: that is the gain, and above a bound it is too much."""
+    return functools.partial(drift_of, pico)
 
 
 def module_device() -> Any:

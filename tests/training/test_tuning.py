@@ -169,7 +169,7 @@ def test_a_system_prompt_is_read_by_all(model: Path, rows: Path, tmp_path: Path)
 
 def test_one_process_alone(model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match="langgraft train is for one process"):
+    with pytest.raises(RecipeError, match="tuning by --chat is for one process"):
         continual.tune(model, tmp_path / "out", chats=[str(rows)])
 
 
