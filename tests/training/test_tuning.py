@@ -199,6 +199,7 @@ def test_the_command(model: Path, rows: Path, tmp_path: Path) -> None:
         (["--chat", "a", "--corpus", "b"], "--corpus does not go with --chat"),
         (["--chat", "a", "--replay", "self"], "--replay does not go with --chat"),
         (["--chat", "a", "--tokens", "9"], "--tokens does not go with --chat"),
+        (["--chat", "a", "--retention-every", "9"], "--retention-every does not go with --chat"),
         (["--corpus", "a", "--epochs", "2"], "--epochs does not go without --chat"),
         (["--corpus", "a", "--system", "x"], "--system does not go without --chat"),
         ([], "train needs text: give --corpus PATH"),
