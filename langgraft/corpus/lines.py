@@ -15,9 +15,20 @@ def parse(line: bytes | str) -> Any:
         json.JSONDecodeError, RecursionError, UnicodeDecodeError: as `json.loads`.
     """
     try:
-        return orjson.loads(line)
+        value = orjson.loads(line)
     except orjson.JSONDecodeError:
         return json.loads(line)
+    return json.loads(line) if _huge(value) else value
+
+
+def _huge(value: Any) -> bool:
+    """Whether it holds a number as large as the integers that orjson turns into floats: those of over 64 bits."""
+    kind = type(value)
+    if kind is float:
+        return abs(value) >= 2.0**63
+    if kind is dict or kind is list:
+        return any(map(_huge, value.values() if kind is dict else value))
+    return False
 
 
 def line_of(row: dict[str, Any]) -> bytes:

@@ -31,6 +31,13 @@ def test_a_line_holds_the_row(row: dict[str, Any]) -> None:
     assert parse(line) == json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
 
 
+def test_long_numbers_stay_whole() -> None:
+    """orjson makes floats of integers that 64 bits do not hold; identifiers may be as long."""
+    for number in (2**64 - 1, 2**64, -(2**63) - 1, 10**30):
+        assert parse(f'{{"id": [{number}]}}') == {"id": [number]}
+        assert isinstance(parse(str(number)), int)
+
+
 def test_what_is_no_json_elsewhere() -> None:
     assert math.isnan(parse('{"a": NaN}')["a"])
     assert parse(b'"\\ud800"') == "\ud800"

@@ -175,7 +175,7 @@ def test_the_command(folder: Path, prepared: Path, tmp_path: Path) -> None:
     line = f"--train-data-path 0.75 {out}/target-train_text_document 0.25 {out}/source-train_text_document"
     assert line in done.err.splitlines()
     assert langgraft(*command, "--tokenizer", folder).sentence().startswith(f"{out} exists already")
-    assert langgraft("export", "-o", tmp_path / "x").sentence() == "--to hf needs a model: give --model FOLDER"
+    assert langgraft("export", "-o", tmp_path / "x").sentence().startswith("--to hf needs a model: give --model")
 
 
 def test_damage_in_the_corpus_is_told(folder: Path, tmp_path: Path) -> None:
