@@ -11,11 +11,10 @@ import numpy as np
 from langgraft.errors import InputError
 from langgraft.evaluation import words
 from langgraft.evaluation.cautions import cautions
-from langgraft.evaluation.comparison import cell, mean_of, notes_on, rows_of_runs
+from langgraft.evaluation.comparison import cell, head_of, mean_of, notes_on, rows_of_runs, write_both
 from langgraft.evaluation.page import Table, template
 from langgraft.evaluation.report_measures import VERDICTS, change_text
 from langgraft.evaluation.stats import Better, Interval, verdict
-from langgraft.store import atomic_write
 
 LEVEL = 0.95
 
@@ -63,20 +62,13 @@ def aggregate_runs(
 
 def write_aggregate(found: dict[str, Any], folder: Path) -> Path:
     """Write `aggregate.json` and `aggregate.html` into `folder`; returns the page."""
-    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(Path(folder) / "aggregate.json", text)
-    page = Path(folder) / "aggregate.html"
-    atomic_write(page, render_aggregate(found))
-    return page
+    return write_both(found, render_aggregate(found), Path(folder), "aggregate")
 
 
 def render_aggregate(found: dict[str, Any]) -> str:
     """The page of several runs taken together."""
     return template("aggregate.html").render(
-        runs=found["runs"],
-        verdict=found["verdict"],
-        notes=found["notes"],
-        warnings=[(name, list(dict.fromkeys(said))) for name, said in found["warnings"].items() if said],
+        **head_of(found),
         facts=[(name, ", ".join(f"{key} {value}" for key, value in of.items())) for name, of in found["seeds"].items()],
         table_of=_table(found),
     )

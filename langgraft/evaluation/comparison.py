@@ -56,21 +56,28 @@ def compare_runs(reports: Sequence[dict[str, Any]], names: Sequence[str]) -> dic
 
 def write_comparison(found: dict[str, Any], folder: Path) -> Path:
     """Write `comparison.json` and `comparison.html` into `folder`; returns the page."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(Path(folder) / "comparison.json", text)
-    page = Path(folder) / "comparison.html"
-    atomic_write(page, render_comparison(found))
-    return page
+    return write_both(found, render_comparison(found), Path(folder), "comparison")
+
+
+def write_both(found: dict[str, Any], page: str, folder: Path, name: str) -> Path:
+    """Write what was found about several runs as JSON, and its page; returns the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / f"{name}.json", json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    path = folder / f"{name}.html"
+    atomic_write(path, page)
+    return path
+
+
+def head_of(found: dict[str, Any]) -> dict[str, Any]:
+    """What `runs_head.html` shows."""
+    warnings = [(name, list(dict.fromkeys(said))) for name, said in found["warnings"].items() if said]
+    return {"runs": found["runs"], "verdict": found["verdict"], "notes": found["notes"], "warnings": warnings}
 
 
 def render_comparison(found: dict[str, Any]) -> str:
     """The page of a comparison."""
     return template("comparison.html").render(
-        runs=found["runs"],
-        verdict=found["verdict"],
-        notes=found["notes"],
-        warnings=[(name, list(dict.fromkeys(said))) for name, said in found["warnings"].items() if said],
+        **head_of(found),
         facts=list(zip(found["runs"], found["bases"], found["languages"], strict=True)),
         charts=_charts(found),
         table_of=_table(found),

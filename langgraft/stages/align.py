@@ -18,9 +18,8 @@ from langgraft.runs import MARKER, Inputs, as_input
 from langgraft.stages.learning import (
     check_learning,
     compute_of,
-    lora_options,
     packed,
-    steps_and_rows,
+    settings_of,
     told_as,
     train_texts,
 )
@@ -99,27 +98,7 @@ def run(section: Align, inputs: Inputs, out: Path) -> dict[str, Any]:
 
 
 def _settings(section: Align) -> Settings:
-    steps, rows = steps_and_rows(
-        "align", tokens=section.tokens, batch_tokens=section.batch_tokens, sequence_length=section.sequence_length
-    )
-    return Settings(
-        steps=steps,
-        length=section.sequence_length,
-        batch_rows=rows,
-        learning_rate=section.learning_rate,
-        new_rows_learning_rate=section.new_rows_learning_rate,
-        old_rows_learning_rate=section.old_rows_learning_rate,
-        weight_decay=section.weight_decay,
-        gradient_clip=section.gradient_clip,
-        schedule=section.schedule,
-        warmup=section.warmup,
-        decay=section.decay,
-        replay_ratio=section.replay_ratio,
-        seed=section.seed,
-        phases=(Phase(section.mode),),
-        lora=lora_options(section.lora),
-        optimizer=section.optimizer,
-    )
+    return settings_of("align", section, tokens=section.tokens, phases=(Phase(section.mode),))
 
 
 def _pairs(section: Align, inputs: Inputs, folder: Path) -> dict[str, Any]:

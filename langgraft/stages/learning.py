@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from langgraft.base import separator_id
 from langgraft.corpus.prepare import read_split
@@ -80,6 +82,21 @@ def _check_processes(settings: Settings, compute: ComputeSection) -> None:
     parallel = layout.fsdp * layout.replicas
     share_batch(settings.batch_rows, settings.length, compute.micro_batch_rows, parallel)
     check_together(settings, layout, processes)
+
+
+def settings_of(name: str, section: Any, *, tokens: int, **own: Any) -> Settings:
+    """The loop's settings: fields of the section that have the same name there, and `own` ones.
+
+    Raises:
+        RecipeError: a step is no whole number of rows.
+    """
+    steps, rows = steps_and_rows(
+        name, tokens=tokens, batch_tokens=section.batch_tokens, sequence_length=section.sequence_length
+    )
+    there = {field.name for field in fields(Settings)} & set(type(section).model_fields) - {"lora", *own}
+    same = {key: getattr(section, key) for key in there}
+    lora = lora_options(section.lora)
+    return Settings(steps=steps, length=section.sequence_length, batch_rows=rows, lora=lora, **same, **own)
 
 
 def steps_and_rows(name: str, *, tokens: int, batch_tokens: int, sequence_length: int) -> tuple[int, int]:

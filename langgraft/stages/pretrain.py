@@ -18,7 +18,7 @@ from langgraft.stages.learning import (
     compute_of,
     lora_options,
     packed,
-    steps_and_rows,
+    settings_of,
     train_texts,
 )
 from langgraft.store import fingerprint, read_json
@@ -171,32 +171,9 @@ def _gauge(section: Pretrain, inputs: Inputs, model: Path, first_new: int) -> Ga
 
 
 def _settings(section: Pretrain) -> Settings:
-    steps, rows = steps_and_rows(
-        "pretrain",
-        tokens=section.tokens,
-        batch_tokens=section.batch_tokens,
-        sequence_length=section.sequence_length,
-    )
-    return Settings(
-        steps=steps,
-        length=section.sequence_length,
-        batch_rows=rows,
-        learning_rate=section.learning_rate,
-        new_rows_learning_rate=section.new_rows_learning_rate,
-        old_rows_learning_rate=section.old_rows_learning_rate,
-        weight_decay=section.weight_decay,
-        gradient_clip=section.gradient_clip,
-        schedule=section.schedule,
-        warmup=section.warmup,
-        decay=section.decay,
-        replay_ratio=section.replay_ratio if section.replay != "none" else 0.0,
-        seed=section.seed,
-        phases=phases_of(section),
-        lora=lora_of(section),
-        z_loss=section.z_loss,
-        ema_decay=section.ema_decay,
-        optimizer=section.optimizer,
-    )
+    ratio = section.replay_ratio if section.replay != "none" else 0.0
+    phases = phases_of(section)
+    return settings_of("pretrain", section, tokens=section.tokens, replay_ratio=ratio, phases=phases)
 
 
 def lora_of(section: Pretrain) -> Lora:

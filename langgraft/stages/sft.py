@@ -9,7 +9,7 @@ from langgraft.processes import rank
 from langgraft.recipe import Recipe
 from langgraft.recipe_sft import Sft
 from langgraft.runs import MARKER, Inputs
-from langgraft.stages.learning import check_learning, compute_of, lora_options, steps_and_rows, told_as
+from langgraft.stages.learning import check_learning, compute_of, settings_of, told_as
 from langgraft.store import read_json
 from langgraft.tokenizer.prove import check_pin
 from langgraft.training.chat_rows import ChatSource
@@ -93,24 +93,6 @@ def _lessons(section: Sft) -> Lessons:
 
 def _settings(section: Sft) -> Settings:
     """The loop's settings; its steps follow from the data."""
-    _, rows = steps_and_rows(
-        "sft", tokens=1, batch_tokens=section.batch_tokens, sequence_length=section.sequence_length
-    )
-    rate = section.learning_rate
-    return Settings(
-        steps=1,
-        length=section.sequence_length,
-        batch_rows=rows,
-        learning_rate=rate,
-        new_rows_learning_rate=rate,
-        old_rows_learning_rate=rate,
-        weight_decay=section.weight_decay,
-        gradient_clip=section.gradient_clip,
-        schedule=section.schedule,
-        warmup=section.warmup,
-        replay_ratio=0.0,
-        seed=section.seed,
-        phases=(Phase(section.mode),),
-        lora=lora_options(section.lora),
-        optimizer=section.optimizer,
-    )
+    rate, phases = section.learning_rate, (Phase(section.mode),)
+    rows = {"new_rows_learning_rate": rate, "old_rows_learning_rate": rate}
+    return settings_of("sft", section, tokens=1, replay_ratio=0.0, phases=phases, **rows)
