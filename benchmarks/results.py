@@ -1,11 +1,12 @@
 """Write the README's table of results from a finished run's report.json.
 
-    python benchmarks/results.py [RUN]        default: runs/cantonese-smollm2
+    python benchmarks/results.py [RUN] [--busy]        default: runs/cantonese-smollm2
 
-Every figure between the two markers comes from that file; nothing is typed by hand.
+Every figure between the two markers comes from that file; nothing is typed by hand. `--busy` says that the machine had
+other work to do, so that its times are not those of the README's machine.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,18 @@ def table(report: dict[str, Any]) -> str:
 
 def main() -> None:
     """Rewrite the README between its markers."""
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/cantonese-smollm2")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, default=Path("runs/cantonese-smollm2"))
+    parser.add_argument("--busy", action="store_true")
+    asked = parser.parse_args()
+    note = (
+        "\n\nThe machine did other work meanwhile: the times are longer than on an idle one.\n" if asked.busy else "\n"
+    )
     text = README.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    atomic_write(README, f"{before}{BEGIN}\n{table(report_of(run))}\n{END}{after}")
-    print(f"wrote the results of {run} into {README.name}")
+    atomic_write(README, f"{before}{BEGIN}\n{table(report_of(asked.run))}{note}{END}{after}")
+    print(f"wrote the results of {asked.run} into {README.name}")
 
 
 if __name__ == "__main__":
