@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/cantonese-smollm2.toml
+# Processes that run the tests, each with one thread.
+WORKERS ?= 2
 
 .PHONY: demo test slurm check bench setup setup-demo clean
 
@@ -23,7 +25,7 @@ demo: setup
 	$(BIN)/langgraft run $(RECIPE)
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # For the tests of `langgraft launch --on slurm`, which start a cluster of two nodes here; as root, on Debian.
 slurm:
@@ -34,7 +36,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy langgraft
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: setup
 	$(BIN)/python benchmarks/results.py
