@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/cantonese-smollm2.toml
-# Processes that run the tests, each with one thread.
-WORKERS ?= 2
 
 .PHONY: demo test slurm check bench setup setup-demo clean
 
@@ -25,7 +23,7 @@ demo: setup
 	$(BIN)/langgraft run $(RECIPE)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest
 
 # For the tests of `langgraft launch --on slurm`, which start a cluster of two nodes here; as root, on Debian.
 slurm:
@@ -36,7 +34,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy langgraft
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest
 
 bench: setup
 	$(BIN)/python benchmarks/results.py
