@@ -75,6 +75,7 @@ def test_help_lists_the_commands_that_exist() -> None:
             "doctor",
             "launch",
             "train",
+            "parallel",
             "prompts",
             "publish",
         ]

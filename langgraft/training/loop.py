@@ -144,8 +144,6 @@ def train(
         group = Group(compute.layout)
     check_together(settings, group.layout, group.world)
     shown = (log or Log()) if group.first_process else Log(quiet=True)
-    if group.first_process:
-        note_source(out, model_folder, old_rows=old_rows, base=base)
     ratio = settings.replay_ratio if replay else 0.0
     watch = None
     if retention:
@@ -221,6 +219,8 @@ class _Run:
         check_kernels(kernels, self.device)
         self.step_tokens = settings.batch_rows * settings.length
         self.tracking = Tracking(out, compute.report_to if group.first_process else (), asdict(settings))
+        if group.first_process:
+            note_source(out, model_folder, old_rows=data.old_rows, base=data.base)
         self.speed = Speedometer(self.device, self.dtype, processes=group.world)
         self.model = self._load(model_folder)
         flops = flops_per_token(self.model) * settings.steps * self.step_tokens
