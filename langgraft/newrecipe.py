@@ -85,6 +85,12 @@ replay_ratio = 0.25
 # [pretrain.retention]          # with [[corpus.source]]: watch what is kept, and stop where too much is lost
 # every = {watch}                     # steps between measurements
 
+# [[align.parallel]]            # texts in both languages, pair by pair, learned from after pretraining
+# path = "pairs.jsonl"          # {{"en": "...", "{code}": "..."}}, PO, MO, TMX
+
+# [[sft.data]]                  # conversations or instructions, learned from last
+# path = "chats.jsonl"
+
 [evaluate]
 documents = {documents}
 

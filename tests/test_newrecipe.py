@@ -47,6 +47,20 @@ def test_the_watch_it_proposes_can_be_had(pico: Path, text: Path, tmp_path: Path
     assert 1 <= recipe.pretrain.retention.every <= max(steps / 10, 1)
 
 
+def test_the_stages_it_proposes_can_be_had(pico: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.toml"
+    write_recipe(str(pico), "yue", [str(text)], [], out)
+    written = out.read_text()
+    assert '# path = "pairs.jsonl"          # {"en": "...", "yue": "..."}' in written
+    for line in ("[[align.parallel]]", 'path = "pairs.jsonl"', "[[sft.data]]", 'path = "chats.jsonl"'):
+        assert f"\n# {line}" in written
+        written = written.replace(f"\n# {line}", f"\n{line}")
+    out.write_text(written)
+    recipe = load_recipe(out)
+    assert recipe.align is not None
+    assert recipe.sft is not None
+
+
 def test_without_source_text_the_recipe_says_what_is_missing(pico: Path, text: Path, tmp_path: Path) -> None:
     write_recipe(str(pico), "yue", [str(text)], [], tmp_path / "r.toml")
     assert load_recipe(tmp_path / "r.toml").corpus.source == []
