@@ -90,7 +90,8 @@ def answer_nats(folder: Path, encoded: Sequence[Encoded], *, device: str = "auto
     import torch.nn.functional as F
 
     from langgraft.training.device import choose_device, load_model, set_threads
-    from langgraft.training.loss import IGNORED, body_and_head
+    from langgraft.training.loss import body_and_head
+    from langgraft.training.packing import IGNORED
 
     set_threads(threads)
     where = choose_device(device)

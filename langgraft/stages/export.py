@@ -15,7 +15,7 @@ from langgraft.exporting.reload import reload_check
 from langgraft.recipe import Export, Recipe
 from langgraft.runs import Inputs
 from langgraft.stages.learning import lora_options
-from langgraft.stages.pretrain import lora_of, phases_of
+from langgraft.stages.pretrain import phases_of
 from langgraft.store import read_json
 from langgraft.text import language
 from langgraft.tokenizer.pretokenizer import repair, splits_at_marks
@@ -56,7 +56,11 @@ def check(section: Export, recipe: Recipe) -> None:
 def _no_adapter(recipe: Recipe) -> str | None:
     """Why what the recipe trains is more than one adapter on the base can hold; None when it is not."""
     if recipe.sft is None:
-        return None if recipe.pretrain is None else no_adapter(phases_of(recipe.pretrain), lora_of(recipe.pretrain))
+        return (
+            None
+            if recipe.pretrain is None
+            else no_adapter(phases_of(recipe.pretrain), lora_options(recipe.pretrain.lora))
+        )
     if recipe.pretrain is not None:
         return "[sft] trains further what [pretrain] has made, and an adapter is one training on the base"
     reason = no_adapter((Phase(recipe.sft.mode),), lora_options(recipe.sft.lora))

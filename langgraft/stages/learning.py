@@ -85,33 +85,22 @@ def _check_processes(settings: Settings, compute: ComputeSection) -> None:
 
 
 def settings_of(name: str, section: Any, *, tokens: int, **own: Any) -> Settings:
-    """The loop's settings: fields of the section that have the same name there, and `own` ones.
+    """The loop's settings: fields of the section that have the same name there, `own` ones, and steps for `tokens`,
+    rounded up; `name` is the section's.
 
     Raises:
         RecipeError: a step is no whole number of rows.
     """
-    steps, rows = steps_and_rows(
-        name, tokens=tokens, batch_tokens=section.batch_tokens, sequence_length=section.sequence_length
-    )
+    length, batch = section.sequence_length, section.batch_tokens
+    if batch % length:
+        raise RecipeError(
+            f"{name}.batch_tokens ({batch}) must be a multiple of {name}.sequence_length ({length}); "
+            f"{-(-batch // length) * length} is"
+        )
     there = {field.name for field in fields(Settings)} & set(type(section).model_fields) - {"lora", *own}
     same = {key: getattr(section, key) for key in there}
     lora = lora_options(section.lora)
-    return Settings(steps=steps, length=section.sequence_length, batch_rows=rows, lora=lora, **same, **own)
-
-
-def steps_and_rows(name: str, *, tokens: int, batch_tokens: int, sequence_length: int) -> tuple[int, int]:
-    """Optimizer steps that `tokens` make, rounded up, and rows of each; `name` is the section's.
-
-    Raises:
-        RecipeError: a step is no whole number of rows.
-    """
-    if batch_tokens % sequence_length:
-        nearest = -(-batch_tokens // sequence_length) * sequence_length
-        raise RecipeError(
-            f"{name}.batch_tokens ({batch_tokens}) must be a multiple of {name}.sequence_length "
-            f"({sequence_length}); {nearest} is"
-        )
-    return -(-tokens // batch_tokens), batch_tokens // sequence_length
+    return Settings(steps=-(-tokens // batch), length=length, batch_rows=batch // length, lora=lora, **same, **own)
 
 
 def train_texts(inputs: Inputs, side: str, source: str | None = None) -> Iterator[str]:

@@ -16,7 +16,6 @@ from langgraft.runs import MARKER, Inputs
 from langgraft.stages.learning import (
     check_learning,
     compute_of,
-    lora_options,
     packed,
     settings_of,
     train_texts,
@@ -27,7 +26,7 @@ from langgraft.tokenizer.prove import check_pin
 from langgraft.training.guidance import size_advice
 from langgraft.training.loop import Settings, train
 from langgraft.training.mixture import packed_tokens, write_mixture
-from langgraft.training.modes import Lora, Phase
+from langgraft.training.modes import Phase
 from langgraft.training.parallel import first_alone, in_first
 from langgraft.training.replay import FACTS, generate_replay
 from langgraft.training.replay import VERSION as REPLAY_VERSION
@@ -174,11 +173,6 @@ def _settings(section: Pretrain) -> Settings:
     ratio = section.replay_ratio if section.replay != "none" else 0.0
     phases = phases_of(section)
     return settings_of("pretrain", section, tokens=section.tokens, replay_ratio=ratio, phases=phases)
-
-
-def lora_of(section: Pretrain) -> Lora:
-    """The section's options of LoRA, as the training package has them."""
-    return lora_options(section.lora)
 
 
 def phases_of(section: Pretrain) -> tuple[Phase, ...]:

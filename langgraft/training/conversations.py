@@ -20,10 +20,9 @@ from langgraft.corpus.tokens import id_bound, token_dtype
 from langgraft.errors import CorpusError, RecipeError
 from langgraft.store import read_json, staged_folder, write_json
 from langgraft.training.chat_rows import Chat
-from langgraft.training.packing import Row, npy_header
+from langgraft.training.packing import IGNORED, Row, npy_header
 from langgraft.training.turns import Encoded, Turns
 
-IGNORED = -100  # as in loss.py, which needs torch
 ANSWERS = "answers.npy"
 TOO_LONG = "first answer ends after a row's end"
 

@@ -81,11 +81,12 @@ def decided(kernels: Kernels, device: torch.device, *, flops: float, processes: 
     if kernels.compile != "auto":
         return kernels
     long = device.type == "cpu" and processes == 1 and flops >= COMPILED_FROM
-    if long and not _compiler():
-        log.say("compile: no C++ compiler is there; with g++ or clang++ a step takes about a twentieth less")
-    elif long:
+    compiler = _compiler() if long else None
+    if compiler:
         log.say("compile: this training is long enough to compile the layers; the first step takes half a minute more")
-    return replace(kernels, compile=long and _compiler() is not None)
+    elif long:
+        log.say("compile: no C++ compiler is there; with g++ or clang++ a step takes about a twentieth less")
+    return replace(kernels, compile=compiler is not None)
 
 
 def as_it_stands() -> AbstractContextManager[None]:

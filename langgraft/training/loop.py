@@ -33,11 +33,11 @@ from langgraft.training.device import (
 from langgraft.training.judging import judged
 from langgraft.training.kernels import Kernels, check_kernels, decided, prepare
 from langgraft.training.learner import Learner, Rates, describe
-from langgraft.training.loss import IGNORED, divergence_function, loss_function
+from langgraft.training.loss import divergence_function, loss_function
 from langgraft.training.mixture import open_rows
 from langgraft.training.modes import Lora, Phase, check_phases, check_quantization, spans
 from langgraft.training.optimizers import check_optimizer
-from langgraft.training.packing import Packed, Row
+from langgraft.training.packing import IGNORED, Packed, Row
 from langgraft.training.parallel import Group, Layout, check_together, join, load_sharded, share_batch
 from langgraft.training.retention import GoBack, Measure, Measurement, Retention, Watch
 from langgraft.training.saving import METRICS as METRICS

@@ -10,9 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 from langgraft.training.divergence import matched, plain_head
 from langgraft.training.kernels import flat_rows
+from langgraft.training.packing import IGNORED
 
 _Head = Callable[[Tensor], Tensor]
-IGNORED = -100  # the label of places that are not to be predicted, as torch has it
 CHUNK = 256  # positions; 256 x 150k logits in float32 are 154 MB
 
 

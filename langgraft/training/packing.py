@@ -19,6 +19,8 @@ from langgraft.corpus.tokens import encode, id_bound, token_dtype
 from langgraft.errors import CorpusError
 from langgraft.store import read_json, staged_folder, write_json
 
+IGNORED = -100  # the label of places that are not to be predicted, as torch has it
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 

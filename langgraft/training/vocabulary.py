@@ -14,13 +14,13 @@ from torch.utils.checkpoint import checkpoint
 from langgraft.training.kernels import flat_rows
 from langgraft.training.loss import (
     CHUNK,
-    IGNORED,
     body_and_head,
     chunked_cross_entropy,
     chunked_divergence,
     cross_entropy,
     logits_are_plain,
 )
+from langgraft.training.packing import IGNORED
 from langgraft.training.parallel import through
 from langgraft.training.regions import region
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from command import Finished
+from loop_fields import FIELDS
 from pico import pico_recipe, sentences
 
 from langgraft.corpus.prepare import read_split
@@ -88,22 +89,7 @@ def test_align_needs_pretrain(tmp_path: Path, pico: Path) -> None:
         plan(load_recipe(path, [f'align.parallel=[{{path = "{pairs}"}}]']), tmp_path / "runs")
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("learning_rate", 7e-4),
-        ("new_rows_learning_rate", 7e-3),
-        ("old_rows_learning_rate", 7e-5),
-        ("weight_decay", 0.7),
-        ("gradient_clip", 0.7),
-        ("schedule", "cosine"),
-        ("warmup", 0.7),
-        ("decay", 0.7),
-        ("replay_ratio", 0.7),
-        ("seed", 7),
-        ("optimizer", "muon"),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), FIELDS)
 def test_fields_reach_the_loop(field: str, value: object) -> None:
     pairs: Any = [{"path": "a"}]
     assert getattr(stage._settings(Align(parallel=pairs, **{field: value})), field) == value
