@@ -131,6 +131,10 @@ def _results(report: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[di
             if last:
                 name = f"{kind} choice, {side.replace('_', ' ')}, made from {HELD_OUT}"
                 yield _result(name, None, "accuracy", "Accuracy", last, task="multiple-choice")
+    for name, measure in (report.get("minimal_pairs") or {}).items():
+        if last := _last(measure):
+            yield _result(f"{name}, minimal pairs", None, "accuracy", "Accuracy", last, task="multiple-choice")
+    yield from _written(report, names)
     for task in report.get("classification") or []:
         last = _last(task.get("accuracy") or {})
         if last:
@@ -144,7 +148,28 @@ def _results(report: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[di
             yield _result(str(task.get("task")), None, metric, metric, {"mean": last["value"]})
 
 
+def _written(report: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """What the model wrote, against references: translations and summaries, with how they were scored."""
+    target, source = names["target"], names["source"]
+    ways = {"to_target": f"{source} to {target}", "to_source": f"{target} to {source}"}
+    made = [
+        ("translation", f"held-out parallel text, {ways.get(way, way)}", scores)
+        for way, scores in (report.get("translation") or {}).items()
+    ]
+    made += [
+        ("summarization", f"{name} ({scores.get('setting', 'target')})", scores)
+        for name, scores in (report.get("summarisation") or {}).items()
+    ]
+    for task, dataset, scores in made:
+        for metric, title in SCORES.items():
+            last = _last(scores.get(metric) or {})
+            if last:
+                how = {"signature": scores[metric].get("signature"), "shots": scores.get("shots")}
+                yield _result(dataset, None, metric, title, last, task=task, how=how)
+
+
 SIDES = {"target": "language", "source": "source_language"}
+SCORES = {"chrf": "chrF", "bleu": "BLEU", "rouge_l": "ROUGE-L"}
 
 
 def _last(measure: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -161,7 +186,9 @@ def _result(
     figure: Mapping[str, Any],
     *,
     task: str = "text-generation",
+    how: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """One entry; `figure` has its mean and perhaps its interval, `how` tells how it was made."""
     interval = {f"interval_95_{key}": round(figure[key], 6) for key in ("low", "high") if figure.get(key) is not None}
     entry = {
         "task_type": task,
@@ -172,6 +199,6 @@ def _result(
         "metric_type": metric,
         "metric_name": metric_name,
         "metric_value": round(figure["mean"], 6),
-        "metric_args": interval or None,
+        "metric_args": {**interval, **{k: v for k, v in (how or {}).items() if v is not None}} or None,
     }
     return {key: value for key, value in entry.items() if value is not None}

@@ -34,11 +34,17 @@ def test_the_hubs_tools_read_the_results_back(pico: Path, example: dict[str, Any
     names = {(result.task_type, result.metric_type) for result in results}
     assert names == {
         ("text-generation", "bits_per_byte"), ("multiple-choice", "accuracy"), ("text-classification", "accuracy"),
-        ("text-generation", "acc"),
+        ("text-generation", "acc"), ("translation", "chrf"), ("translation", "bleu"), ("summarization", "chrf"),
+        ("summarization", "rouge_l"),
     }  # fmt: skip
+    bleu = next(result for result in results if result.metric_type == "bleu")
+    assert bleu.dataset_name == "held-out parallel text, English to Cantonese"
+    assert bleu.metric_args["signature"] == example["translation"]["to_target"]["bleu"]["signature"]
+    assert "agreement, minimal pairs" in {result.dataset_name for result in results}
     _, again = model_index_to_eval_results(card.data.to_dict()["model-index"])
     assert again == results
-    assert len({result.unique_identifier for result in results}) == len(results)
+    named = {(result.unique_identifier, result.metric_type) for result in results}
+    assert len(named) == len(results)
 
 
 def test_facts_are_the_reports_figures(example: dict[str, Any]) -> None:
