@@ -1,12 +1,12 @@
 """Bits per byte of a real model: equal to lm-evaluation-harness's, and as fast as reading the text can be.
 
-    python benchmarks/bits.py MODEL TEXT... [--kilobytes 1000] [--threads 0] [--rounds 3] [--equal 20] [--speed CODE...]
+    python benchmarks/bits.py MODEL TEXT... [--kilobytes 1000] [--threads 0] [--parts 20] [--equal 20] [--speed CODE...]
 
 TEXT is `CODE=PATH`, one for each language. *Equality*: our bits per byte of the first documents of every language, and
 the harness's of the same (needs `pip install 'langgraft[lm-eval]'`; left out otherwise). *Speed*: CPU seconds of
 `score` on so many kilobytes of all languages together (or of those of `--speed`), against those of the bare forward
-passes over the same windows, in batches without padding, that keep nothing of the logits. Both alternate, so that what
-else the machine does falls on both alike. Writes the table into docs/evaluation.md.
+passes over the same windows, in batches without padding, that keep nothing of the logits. Both alternate part by part
+of the text, so that what else the machine does falls on both alike. Writes the table into docs/evaluation.md.
 """
 
 import argparse
@@ -20,13 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import json
 import os
 
-import numpy as np
-
 from langgraft.corpus.document import Input, Report
 from langgraft.corpus.readers import read
 from langgraft.evaluation.bpb import score
 from langgraft.evaluation.likelihood import batches, windows
 from langgraft.evaluation.torch_scorer import BATCH_TOKENS, TorchScorer
+from langgraft.runs import machine
 
 PAGE = Path(__file__).parent.parent / "docs" / "evaluation.md"
 BEGIN, END = "<!-- bits: written by benchmarks/bits.py -->", "<!-- end of bits -->"
@@ -113,7 +112,7 @@ def main() -> None:
     parser.add_argument("texts", nargs="+")
     parser.add_argument("--kilobytes", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", type=int, default=20, help="after so many parts of the text the two sides change")
     parser.add_argument("--equal", type=int, default=20, help="kilobytes of each language for the equality")
     parser.add_argument("--speed", nargs="+", metavar="CODE", help="languages whose text is timed; all by default")
     asked = parser.parse_args()
@@ -126,19 +125,25 @@ def main() -> None:
     every = [text for code in timed for text in texts_of(code, named[code], 1000 * asked.kilobytes // len(timed))]
     scorer = TorchScorer(asked.model, device="cpu", threads=asked.threads)
     size = sum(len(text.encode()) for text in every)
-    ratios = []
-    for number in range(asked.rounds):
-        both = {}
+    seconds: dict[str, list[float]] = {"bare": [], "ours": []}
+    for number in range(asked.parts):
+        part = every[number :: asked.parts]
         for name in ("bare", "ours") if number % 2 == 0 else ("ours", "bare"):
-            found = bare(scorer, every) if name == "bare" else ours(scorer, asked.model, every, asked.threads)
-            both[name] = found
-        ratios.append(both["ours"] / both["bare"])
-        print(f"round {number}: {both['ours']:.1f} s, bare {both['bare']:.1f} s, {ratios[-1]:.3f}", flush=True)
+            found = bare(scorer, part) if name == "bare" else ours(scorer, asked.model, part, asked.threads)
+            seconds[name].append(found)
+        print(f"part {number}: {seconds['ours'][-1]:.1f} s, bare {seconds['bare'][-1]:.1f} s", flush=True)
+    ratio = sum(seconds["ours"]) / sum(seconds["bare"])
+    each = sorted(a / b for a, b in zip(seconds["ours"], seconds["bare"], strict=True))
+    where = machine()
+    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     lines += [
         "",
         f"{size / 1e6:.2f} MB of {', '.join(timed)} ({len(every):,} documents), windows of 512 tokens, stride 256: "
-        f"{np.median(ratios):.2f} times the CPU time of the bare forward passes (median of {len(ratios)} rounds, "
-        f"{min(ratios):.2f} to {max(ratios):.2f}).",
+        f"{ratio:.2f} times the CPU time of the bare forward passes ({sum(seconds['ours']):.0f} against "
+        f"{sum(seconds['bare']):.0f} CPU seconds, in {asked.parts} parts in turns, {each[0]:.2f} to {each[-1]:.2f}).",
+        "",
+        f"Machine: {where['cores']} cores ({where['cpu']}), {where['memory_gb']:.0f} GB; {versions}; "
+        f"{time.strftime('%Y-%m-%d')}.",
     ]
     page = PAGE.read_text(encoding="utf-8")
     if BEGIN in page:
