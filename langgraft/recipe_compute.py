@@ -51,9 +51,9 @@ class ComputeSection(Section):
     """Processes that clean text; 0 takes all cores."""
     micro_batch_rows: int = Field(default=4, ge=1)
     """Rows per forward pass; a step accumulates as many as it needs."""
-    attention: Literal["auto", "eager", "sdpa", "flex", "flash"] = "auto"
-    """How attention is computed: `auto` is the model's own way on a CPU (sdpa where it has it), and on CUDA `flash`
-    where flash-attn is installed, else `flex`; any of these two is compared with sdpa on packed documents first."""
+    attention: Literal["auto", "eager", "sdpa", "blocks", "flex", "flash"] = "auto"
+    """How attention is computed: `auto` is `blocks` on a CPU where the model has sdpa, and on CUDA `flash` where
+    flash-attn is installed, else `flex`; any of these is compared with sdpa on packed documents first."""
     compile: Literal["auto", True, False] = "auto"
     """Compile the transformer's layers (torch.compile); on a CPU this needs a C++ compiler. `auto` does it for
     trainings of one process on a CPU that has one, from about 45 minutes on."""

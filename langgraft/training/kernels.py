@@ -17,10 +17,15 @@ import torch
 from langgraft.errors import RecipeError, TrainingError
 from langgraft.methods import suggest
 from langgraft.progress import Log
+from langgraft.training import block_attention
 from langgraft.training.device import autocast
 from langgraft.training.modes import decoder_layers
 
-ATTENTION = {"eager": "eager", "sdpa": "sdpa", "flex": "flex_attention", "flash": "flash_attention_2"}
+ATTENTION = {
+    "eager": "eager", "sdpa": "sdpa", "blocks": block_attention.NAME, "flex": "flex_attention",
+    "flash": "flash_attention_2",
+}  # fmt: skip
+CPU_ONLY = {"blocks": "its operator is written for CPUs"}
 GPU_ONLY = {
     "flex": "torch's flex attention has no backward pass elsewhere",
     "flash": "FlashAttention has no kernels elsewhere",
@@ -54,6 +59,11 @@ def check_kernels(kernels: Kernels, device: torch.device) -> None:
         raise RecipeError(
             f'compute.attention = "{name}" needs a CUDA device, and this run is on {device.type}: {GPU_ONLY[name]}; '
             'use "sdpa" here, or "auto"'
+        )
+    if name in CPU_ONLY and device.type != "cpu":
+        raise RecipeError(
+            f'compute.attention = "{name}" runs on a CPU only, and this run is on {device.type}: {CPU_ONLY[name]}; '
+            'use "flex" here, or "auto"'
         )
     if name == "flash" and importlib.util.find_spec("flash_attn") is None:
         raise RecipeError(
@@ -103,7 +113,10 @@ def prepare(model: Any, kernels: Kernels, dtype: torch.dtype, log: Log, *, rows:
     """
     if kernels.attention == "auto":
         if model.device.type == "cuda":
-            _fastest(model, dtype, log)
+            flash = importlib.util.find_spec("flash_attn") and dtype is torch.bfloat16
+            _fastest(model, "flash" if flash else "flex", dtype, log)
+        elif model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+            _fastest(model, "blocks", dtype, log)
     else:
         _set_attention(model, kernels.attention, dtype)
     if kernels.activation_checkpointing:
@@ -129,6 +142,8 @@ def _set_attention(model: Any, name: str, dtype: torch.dtype) -> None:
     before = model.config._attn_implementation
     if ATTENTION[name] == before:
         return
+    if name == "blocks":
+        block_attention.register()
     model.set_attn_implementation("sdpa")
     wanted = packed_states(model, dtype)
     model.set_attn_implementation(ATTENTION[name])
@@ -141,9 +156,8 @@ def _set_attention(model: Any, name: str, dtype: torch.dtype) -> None:
         )
 
 
-def _fastest(model: Any, dtype: torch.dtype, log: Log) -> None:
-    """FlashAttention where it is installed, else flex; sdpa where that cannot run or differs. Not measured on a GPU."""
-    name = "flash" if importlib.util.find_spec("flash_attn") and dtype is torch.bfloat16 else "flex"
+def _fastest(model: Any, name: str, dtype: torch.dtype, log: Log) -> None:
+    """Attention `name`, or what there is where that cannot run or differs. Those of GPUs were not measured on one."""
     before = model.config._attn_implementation
     try:
         _set_attention(model, name, dtype)
@@ -157,7 +171,8 @@ def _fastest(model: Any, dtype: torch.dtype, log: Log) -> None:
 @torch.no_grad()
 def packed_states(model: Any, dtype: torch.dtype) -> torch.Tensor:
     """States of the decoder, (tokens, width) in float32, for one row of `DOCUMENTS`."""
-    positions = torch.cat([torch.arange(size) for size in DOCUMENTS])[None].to(model.device)
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max(DOCUMENTS)
+    positions = torch.cat([torch.arange(min(size, most)) for size in DOCUMENTS])[None].to(model.device)
     size = model.get_input_embeddings().weight.shape[0]
     ids = (torch.arange(positions.shape[1], device=model.device) * 7919 % size)[None]
     with autocast(model.device, dtype):

@@ -28,6 +28,11 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 @functools.cache
 def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:  # noqa: ARG001 - part of the cache's key
+    return measured_rate(device, dtype)
+
+
+def measured_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """As `matmul_rate`, measured now."""
     size = GPU_SIZE if device.type == "cuda" else CPU_SIZE
     generator = torch.Generator(device).manual_seed(0)
     # Random numbers: a GPU that multiplies zeros draws less power and runs faster than it ever would in training.

@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 
 from langgraft.training.kernels import flat_rows
 from langgraft.training.loss import (
-    CHUNK,
     body_and_head,
     chunked_cross_entropy,
     chunked_divergence,
@@ -23,6 +22,8 @@ from langgraft.training.loss import (
 from langgraft.training.packing import IGNORED
 from langgraft.training.parallel import through
 from langgraft.training.regions import region
+
+CHUNK = 256  # places; the same in every process, though their parts of the vocabulary may differ in size
 
 
 class _CutCrossEntropy(torch.autograd.Function):

@@ -12,6 +12,7 @@ from torch import Tensor
 from langgraft.errors import RecipeError, TrainingError
 from langgraft.progress import Log
 from langgraft.training import kernels as own
+from langgraft.training.block_attention import NAME
 from langgraft.training.device import load_model
 from langgraft.training.kernels import (
     COMPILED_FROM,
@@ -35,8 +36,8 @@ def loss_and_gradients(folder: Path, kernels: Kernels) -> tuple[float, dict[str,
     prepare(model, kernels, FLOAT, Log(quiet=True))
     model.train()
     torch.manual_seed(0)
-    ids = torch.randint(0, 380, (2, 48))
-    positions = torch.cat([torch.arange(31), torch.arange(17)]).repeat(2, 1)
+    ids = torch.randint(0, 380, (2, 96))
+    positions = torch.cat([torch.arange(61), torch.arange(35)]).repeat(2, 1)
     loss = loss_function(model)(ids, positions, ids.roll(-1, 1)) / ids.numel()
     loss.backward()
     return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -44,7 +45,7 @@ def loss_and_gradients(folder: Path, kernels: Kernels) -> tuple[float, dict[str,
 
 @pytest.fixture(scope="module")
 def plain(pico: Path) -> tuple[float, dict[str, Tensor]]:
-    return loss_and_gradients(pico, Kernels())
+    return loss_and_gradients(pico, Kernels("sdpa"))
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,10 @@ def plain(pico: Path) -> tuple[float, dict[str, Tensor]]:
     [
         Kernels("eager"),
         Kernels("sdpa"),
+        Kernels("blocks"),
         Kernels(activation_checkpointing=True),
-        pytest.param(Kernels(compile=True), marks=pytest.mark.slow),
+        pytest.param(Kernels("sdpa", compile=True), marks=pytest.mark.slow),
+        pytest.param(Kernels("blocks", compile=True), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -121,6 +124,20 @@ def test_what_needs_a_gpu_is_refused_without(kernels: Kernels, sentence: str) ->
         check_kernels(kernels, CPU)
 
 
+def test_what_is_for_cpus_is_refused_elsewhere() -> None:
+    with pytest.raises(RecipeError, match=r'"blocks" runs on a CPU only, and this run is on cuda: .* use "flex" here'):
+        check_kernels(Kernels("blocks"), torch.device("cuda"))
+
+
+def test_auto_on_a_cpu_leaves_out_what_documents_hide(pico: Path) -> None:
+    model = load_model(pico, CPU)
+    prepare(model, Kernels(), FLOAT, Log(quiet=True))
+    assert model.config._attn_implementation == NAME
+    model.set_attn_implementation("eager")
+    prepare(model, Kernels(), FLOAT, Log(quiet=True))
+    assert model.config._attn_implementation == "eager"
+
+
 def test_missing_parts_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(RecipeError, match=r"needs the package flash-attn, .* or use \"flex\""):
@@ -158,11 +175,11 @@ def test_attention_that_mixes_documents_is_found_and_not_used(pico: Path, monkey
 def test_auto_on_a_gpu_falls_back_and_says_so(pico: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, log = load_model(pico, CPU), Log(tmp_path / "log", quiet=True)
     monkeypatch.setitem(own.ATTENTION, "flex", "eager")  # stands for an attention that agrees with sdpa
-    own._fastest(model, FLOAT, log)
+    own._fastest(model, "flex", FLOAT, log)
     assert model.config._attn_implementation == "eager"
     model.set_attn_implementation("sdpa")
     monkeypatch.setitem(own.ATTENTION, "flex", "flash_attention_2")  # whose package is not there
-    own._fastest(model, FLOAT, log)
+    own._fastest(model, "flex", FLOAT, log)
     assert model.config._attn_implementation == "sdpa"
     said = [line.split("  ", 1)[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert said[0] == "attention: flex"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from langgraft.training import loss as module
 from langgraft.training.loss import (
-    CHUNK,
+    MOST,
     chunked_cross_entropy,
     logits_are_plain,
     loss_function,
@@ -26,7 +26,7 @@ def tensors(n: int, bias: bool) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("n", [1, CHUNK, 2 * CHUNK + 17])
+@pytest.mark.parametrize("n", [1, MOST, 2 * MOST + 17])
 @pytest.mark.parametrize("function", [chunked_cross_entropy, recomputed_cross_entropy])
 def test_value_and_gradients_are_those_of_plain_cross_entropy(function: Any, n: int, bias: bool) -> None:
     labels = torch.randint(0, 90, (n,), generator=torch.Generator().manual_seed(2))
@@ -44,7 +44,7 @@ def test_value_and_gradients_are_those_of_plain_cross_entropy(function: Any, n: 
 def test_the_mean_over_a_large_vocabulary_is_that_of_the_reference(function: Any) -> None:
     """As training has it: the mean of a batch within 1e-5, its gradients within 1e-6, of float64's."""
     generator = torch.Generator().manual_seed(3)
-    n, rows = 2 * CHUNK + 17, 5000
+    n, rows = 2 * MOST + 17, 5000
     hidden, weight = torch.randn(n, 32, generator=generator), torch.randn(rows, 32, generator=generator) / 6
     labels = torch.randint(0, rows, (n,), generator=generator)
     ours = [tensor.clone().requires_grad_() for tensor in (hidden, weight)]
@@ -63,7 +63,7 @@ def test_the_mean_over_a_large_vocabulary_is_that_of_the_reference(function: Any
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_z_loss_is_in_the_gradient_and_not_in_the_figure(bias: bool) -> None:
-    labels = torch.randint(0, 90, (CHUNK + 9,), generator=torch.Generator().manual_seed(2))
+    labels = torch.randint(0, 90, (MOST + 9,), generator=torch.Generator().manual_seed(2))
     labels[::7] = -100
     ours, plain = tensors(len(labels), bias), tensors(len(labels), bias)
     value = chunked_cross_entropy(ours[0], ours[1], labels, ours[2] if bias else None, z_loss=0.1)
