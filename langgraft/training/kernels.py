@@ -31,8 +31,8 @@ GPU_ONLY = {
     "flash": "FlashAttention has no kernels elsewhere",
 }
 LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # of a state, relative to the largest
-# From so many FLOPs on, `auto` compiles on a CPU: under an hour of two cores. Compiling takes half a minute, and a step
-# then a twentieth to a tenth less (docs/benchmarks-training.md).
+# From so many FLOPs on, `auto` compiles on a CPU: under an hour of two cores. Compiling takes half a minute; the run then
+# takes a fifth less memory and a little less time (docs/benchmarks-training.md).
 COMPILED_FROM = 5e14
 DOCUMENTS = (96, 37, 123)  # tokens of the documents in the row that is compared
 
@@ -95,7 +95,7 @@ def decided(kernels: Kernels, device: torch.device, *, flops: float, processes: 
     if compiler:
         log.say("compile: this training is long enough to compile the layers; the first step takes half a minute more")
     elif long:
-        log.say("compile: no C++ compiler is there; with g++ or clang++ a step takes about a twentieth less")
+        log.say("compile: no C++ compiler is there; with g++ or clang++ a step takes a fifth less memory")
     return replace(kernels, compile=compiler is not None)
 
 
