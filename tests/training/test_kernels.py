@@ -172,6 +172,30 @@ def test_attention_that_mixes_documents_is_found_and_not_used(pico: Path, monkey
     assert torch.equal(packed_states(model, FLOAT), before)
 
 
+@pytest.mark.parametrize("name", ["leaking", "blocks"])
+def test_a_shared_model_is_not_asked_but_a_small_one_of_its_kind(
+    name: str, pico: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real ones, sharded and split, train in test_parallel.py; asking them before would settle their parts."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register("leaking", leaking)
+    AttentionMaskInterface.register("leaking", sdpa_mask)
+    monkeypatch.setitem(own.ATTENTION, "leaking", "leaking")
+    monkeypatch.setattr(own, "is_shared", lambda _: True)
+    model, state = load_model(pico, CPU), torch.random.get_rng_state()
+    model.register_forward_pre_hook(lambda *_: pytest.fail("the shared model was asked"))
+    if name == "leaking":
+        with pytest.raises(TrainingError, match="so it would learn across"):
+            prepare(model, Kernels(name), FLOAT, Log(quiet=True))
+        assert model.config._attn_implementation == "sdpa"
+    else:
+        prepare(model, Kernels(name), FLOAT, Log(quiet=True))
+        assert model.config._attn_implementation == NAME
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_auto_on_a_gpu_falls_back_and_says_so(pico: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, log = load_model(pico, CPU), Log(tmp_path / "log", quiet=True)
     monkeypatch.setitem(own.ATTENTION, "flex", "eager")  # stands for an attention that agrees with sdpa
