@@ -55,15 +55,12 @@ def check(section: Export, recipe: Recipe) -> None:
 
 def _no_adapter(recipe: Recipe) -> str | None:
     """Why what the recipe trains is more than one adapter on the base can hold; None when it is not."""
-    if recipe.sft is None:
-        return (
-            None
-            if recipe.pretrain is None
-            else no_adapter(phases_of(recipe.pretrain), lora_options(recipe.pretrain.lora))
-        )
-    if recipe.pretrain is not None:
+    pretrain, sft = recipe.pretrain, recipe.sft
+    if sft is None:
+        return no_adapter(phases_of(pretrain), lora_options(pretrain.lora)) if pretrain else None
+    if pretrain is not None:
         return "[sft] trains further what [pretrain] has made, and an adapter is one training on the base"
-    reason = no_adapter((Phase(recipe.sft.mode),), lora_options(recipe.sft.lora))
+    reason = no_adapter((Phase(sft.mode),), lora_options(sft.lora))
     return None if reason is None else reason.replace("pretrain.", "sft.")
 
 

@@ -19,10 +19,7 @@ SECONDS = 0.3  # of measuring, about
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of square matrix products on `device` in `dtype`, the best of several; measured once in a process.
-
-    Draws its numbers from a generator of its own, so that nothing that is random afterwards changes.
-    """
+    """As `measured_rate`, measured once in a process."""
     return _rate(device, dtype, torch.get_num_threads())
 
 
@@ -32,7 +29,10 @@ def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:  # n
 
 
 def measured_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """As `matmul_rate`, measured now."""
+    """FLOP/s of square matrix products on `device` in `dtype`, the best of several.
+
+    Draws its numbers from a generator of its own, so that nothing that is random afterwards changes.
+    """
     size = GPU_SIZE if device.type == "cuda" else CPU_SIZE
     generator = torch.Generator(device).manual_seed(0)
     # Random numbers: a GPU that multiplies zeros draws less power and runs faster than it ever would in training.
