@@ -11,6 +11,7 @@ model was taught the language. Scores are kept in the work folder: the same comm
 import argparse
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -30,10 +31,10 @@ TEXT = """# Translation choice and continuation choice: do they tell models apar
 
 Written by `benchmarks/choice.py`. An item shows a sentence and asks for its translation, or the beginning of a text
 and asks how it goes on; {options} options, so that chance is {chance:.0%}. Wrong options are as long as the right one
-and as alike in words as there are; pairs that share a number, a placeholder or a word of three letters are left out,
-since their answer could be copied. The score of an option is how much more likely the context makes it (pointwise
-mutual information); {shots} example pairs stand before every translation item. 95% intervals by bootstrap over items,
-changes paired.
+and as alike in words as there are, and end with the same kind of mark; pairs that share a number, a placeholder, a
+word of three letters, a bracket or a sign are left out, since their answer could be copied. The score of an option is
+how much more likely the context makes it (pointwise mutual information); {shots} example pairs stand before every
+translation item. 95% intervals by bootstrap over items, changes paired.
 
 {models}
 
@@ -111,7 +112,7 @@ def main() -> None:
     measures = [Choice(key, one) for key, one in items.items() if one.items]
     results = evaluate(models, measures, work, way=Way(), threads=asked.threads, log=Log())
     page = TEXT.format(
-        options=4, chance=0.25, shots=asked.shots, models=asked.note, first=models[0].name,
+        options=4, chance=0.25, shots=asked.shots, models=textwrap.fill(asked.note, 120), first=models[0].name,
         rows="\n".join(rows(results, models[0].name)),
     )  # fmt: skip
     PAGE.write_text(page, encoding="utf-8")

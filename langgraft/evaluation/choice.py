@@ -1,8 +1,8 @@
 """Ability benchmarks for languages that have none, from the user's own held-out text: choose the right continuation.
 
 *Translation choice*: a sentence, and translations of which one is its own. *Continuation choice*: the beginning of a
-text, and continuations of which one is its own. Wrong options are right ones of other items, matched in length and as
-alike in words as there are, so that neither length nor topic gives the answer away.
+text, and continuations of which one is its own. Wrong options are right ones of other items, matched in length and in
+the mark at their end, and as alike in words as there are, so that none of that gives the answer away.
 
 An option's score is how much more likely the context makes it: log p(option | context) - log p(option | no context),
 the pointwise mutual information of Holtzman et al. 2021 ("Surface form competition", arXiv 2104.08315). A model's mere
@@ -13,6 +13,7 @@ are told beside it: per byte (lm-evaluation-harness's acc_norm) and plain sums (
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,10 @@ CONTINUATION = 80  # characters of a continuation
 LIKE = 1.3  # lengths of options differ by this factor at most
 CANDIDATES = 64  # nearest in length, among which the most alike are taken
 TOO_ALIKE = 0.6  # share of common letter sequences from which on two options may both be right
-# What a model can copy from one language into the other: numbers, placeholders, words written the same.
-_ANCHORS = regex.compile(r"[$%{<]+[A-Za-z0-9_.]+|\d+|[\p{L}\p{M}]{3,}")
-_ASKS = ("?", "？", "؟", ";")  # a question is told by its mark alone
+# What a model can copy from one language into the other: numbers, words written the same, signs (placeholders, too).
+_ANCHORS = regex.compile(r"(?V1)\d+|[\p{L}\p{M}]{3,}|[[\p{S}\p{P}]--[.,:;!?'’…–—-]]")
+# What a sentence's last mark alone tells of it, in any script: it asks, calls, announces, or ends.
+_ENDINGS = ("?？؟\u037e፧", "!！", ":：", ".。．।۔።။។", "…⋯")
 _BOUNDARY = regex.compile(r"[\s\p{P}]+")
 _GRAPHEME = regex.compile(r"\X")
 
@@ -70,6 +72,12 @@ class _Candidate:
     id: str
     origin: str
 
+    @cached_property
+    def ending(self) -> int:
+        """Which kind of mark the option ends with; -1 without one."""
+        last = self.option.rstrip()[-1:]
+        return next((number for number, marks in enumerate(_ENDINGS) if last and last in marks), -1)
+
 
 def translation_items(
     pairs: Sequence[Parallel],
@@ -86,7 +94,8 @@ def translation_items(
     """Items that show a sentence and ask for its translation.
 
     Pairs are left out that are too short or long, that say what another one says, whose two sides share a number, a
-    placeholder or a word of three letters (`copied`: the answer could be copied), and that stand in the training text.
+    placeholder, a word of three letters, a bracket or a sign (`copied`: the answer could be copied), and that stand in
+    the training text.
 
     Args:
         to_target: the sentence is in the source language and the options in the new one; False: the other way.
@@ -197,8 +206,7 @@ def _distractors(
 ) -> list[str]:
     """Options of other candidates, as long and as alike as there are without being nearly the same."""
     size, own = len(one.option), grams[id(one)]
-    asks = one.option.endswith(_ASKS)
-    near = [o for o in others if 1 / LIKE <= len(o.option) / size <= LIKE and o.option.endswith(_ASKS) == asks]
+    near = [o for o in others if 1 / LIKE <= len(o.option) / size <= LIKE and o.ending == one.ending]
     near = sorted(near, key=lambda o: (abs(len(o.option) - size), o.option))[:CANDIDATES]
 
     def alike(other: _Candidate) -> float:

@@ -103,6 +103,24 @@ def test_what_gives_the_answer_away_is_left_out() -> None:
     assert translation_items([bad[6]], HI, EN).left_out == {"copied": 1}  # the same number in another script
 
 
+@pytest.mark.parametrize("marks", ["*{}", "({}) more", "<{}", "#{} too", "[{}]", "{} = that"])
+def test_markup_is_not_there_to_be_copied(marks: str) -> None:
+    marked = Parallel(marks.format("कुल लोग वहाँ बैठे"), marks.format("people were sitting there"), "m", "made")
+    assert translation_items([marked], HI, EN).left_out == {"copied": 1}
+    plain = Parallel("कुल लोग, वहाँ - बैठे!", "people, sitting - there!", "p", "made")
+    assert "copied" not in translation_items([plain], HI, EN).left_out
+
+
+@pytest.mark.parametrize(("hindi", "english"), [("।", "."), (":", ":"), ("!", "!"), ("…", "")])
+def test_options_end_alike(hindi: str, english: str) -> None:
+    """The mark at the end tells which sentence it is, to a model that knows no word of the language."""
+    bare = [p._replace(target=p.target.rstrip("喇。呀？㗎囉！啫咩")) for p in pairs(200)]
+    marked = [p._replace(target=p.target + hindi, source=p.source + english, id=p.id + "m") for p in bare[:90]]
+    plain = bare[90:]
+    for item in translation_items([*marked, *plain], YUE, EN, items=100).items:
+        assert len({option.endswith(hindi) for option in item.options}) == 1
+
+
 def test_questions_stand_among_questions() -> None:
     asked = [
         Parallel(p.target.rstrip("喇。呀？㗎囉！啫咩") + "呢？", p.source + "?", p.id + "q", "made") for p in pairs(90)
