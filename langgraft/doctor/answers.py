@@ -10,6 +10,7 @@ from langgraft.evaluation.chat_ends import QUESTIONS
 from langgraft.evaluation.models import Measured, open_scorer
 from langgraft.evaluation.prompts import shipped
 from langgraft.evaluation.side_by_side import continuations, written_in
+from langgraft.evaluation.words import result_of
 from langgraft.text import language
 from langgraft.tokenizer.template import template_of
 
@@ -21,7 +22,7 @@ def reported(subject: Subject) -> Iterator[Finding]:
     code = subject.language or subject.report.get("language", {}).get("code")
     if code is None:
         return
-    texts = [str(g["adapted"]) for g in subject.report.get("generations") or [] if g.get("language") == code]
+    texts = [str(g[result_of(g)]) for g in subject.report.get("generations") or [] if g.get("language") == code]
     yield from _judge(texts, code, "report.json, generations")
 
 

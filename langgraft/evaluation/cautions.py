@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langgraft.evaluation.words import dig, number, percent, size, source_name, span, target_name
+from langgraft.evaluation.words import dig, number, percent, result_of, size, source_name, span, target_name
 
 LOSS = 0.02  # rise of source bits per byte that is called forgetting, where it is beyond noise
 DEAR = 2.0  # times the tokens per byte that the source language takes
@@ -124,9 +124,9 @@ def other_language(report: dict[str, Any]) -> Iterator[Finding]:
     """Answers of the adapted model in another language than the prompts'."""
     code = dig(report, "language", "code")
     marks = [
-        dig(item, "written_in", "adapted") or {}
+        found[result_of(found)]
         for item in report.get("generations") or []
-        if item.get("language") == code
+        if item.get("language") == code and (found := item.get("written_in"))
     ]
     yield from judge_answers(marks, target_name(report), "generations")
 

@@ -7,6 +7,7 @@ from langgraft.evaluation.words import (
     duration,
     number,
     percent,
+    result_of,
     sentence,
     size,
     source_name,
@@ -85,14 +86,11 @@ def _cheaper(report: dict[str, Any]) -> str:
 
 
 def _answers(report: dict[str, Any]) -> str:
-    """How many answers are in the new language, by base and adapted."""
+    """How many answers are in the new language, of the base and of the run's result."""
     code, counts = dig(report, "language", "code"), []
-    for model in ("base", "adapted"):
-        marks = [
-            dig(item, "written_in", model, "right")
-            for item in report.get("generations") or []
-            if item.get("language") == code
-        ]
+    items = [item.get("written_in") or {} for item in report.get("generations") or [] if item.get("language") == code]
+    for keys in (["base"] * len(items), [result_of(item) for item in items]):
+        marks = [dig(item, key, "right") for item, key in zip(items, keys, strict=True)]
         judged = [mark for mark in marks if mark is not None]
         counts.append((sum(judged), len(judged)))
     (before, of_before), (after, of_after) = counts
@@ -106,10 +104,14 @@ def _answers(report: dict[str, Any]) -> str:
 
 
 def _price(report: dict[str, Any]) -> str:
-    tokens, text = dig(report, "training", "tokens"), dig(report, "training", "target_bytes")
-    seconds = dig(report, "training", "seconds")
-    if not tokens:
+    parts = {"": "training", "on parallel text": "align", "on conversations": "sft"}
+    tokens, text, seconds = (
+        {what: dig(report, part, key) or 0 for what, part in parts.items()}
+        for key in ("tokens", "target_bytes", "seconds")
+    )
+    if not any(tokens.values()):
         return ""
-    on = f" ({size(text)} of new text)" if text else ""
-    took = f" in {duration(seconds)}" if seconds else ""
-    return f"this took {number(tokens)} tokens of training{on}{took}"
+    on = f" ({size(sum(text.values()))} of new text)" if any(text.values()) else ""
+    took = f" in {duration(sum(seconds.values()))}" if any(seconds.values()) else ""
+    of_them = "".join(f", {number(count)} of them {what}" for what, count in tokens.items() if what and count)
+    return f"this took {number(sum(tokens.values()))} tokens of training{on}{took}{of_them}"

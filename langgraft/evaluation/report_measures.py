@@ -64,7 +64,7 @@ def gather(report: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Measure
         *_classification(report), *_tasks(report)
     ]  # fmt: skip
     written = [
-        Measured(f"{names.get(side, side)}: {FIGURES[key]}", figures[key])
+        Measured(f"{names.get(side, side)}: {FIGURES[key]}", {**figures[key], "items": figures.get("prompts")})
         for side, figures in (report.get("generation") or {}).items()
         for key in FIGURES
         if figures.get(key)

@@ -4,16 +4,9 @@ from typing import Any
 
 from langgraft.evaluation import words
 from langgraft.evaluation.page import Table
-from langgraft.evaluation.words import dig
+from langgraft.evaluation.words import MODELS, dig
 from langgraft.text import languages
 
-# Key of a generation -> how the page calls the model, in the order of a run.
-MODELS = {
-    "base": "base",
-    "surgery": "after surgery",
-    "adapted": "after pretraining",
-    "tuned": "after instruction tuning",
-}
 KINDS = {
     "continuation": "Continuation",
     "translation": "Translation",

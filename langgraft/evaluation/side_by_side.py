@@ -65,7 +65,7 @@ def side_by_side(
     """What each model writes after each prompt, and whether that is in the prompt's language.
 
     Args:
-        folders: name in the report (see `MODELS`) -> hub folder, such as `{"base": ..., "adapted": ...}`.
+        folders: name in the report (see `words.MODELS`) -> hub folder, such as `{"base": ..., "adapted": ...}`.
 
     Returns:
         per prompt `language`, `prompt`, `kind` and `english` where it has them, the continuation under each

@@ -5,7 +5,7 @@ about figures that are not there.
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,15 @@ Status = Literal["pass", "fail", "open"]
 RTL_SCRIPTS = frozenset(
     ("Arabic", "Hebrew", "Syriac", "Thaana", "Nko", "Adlam", "Mandaic", "Samaritan", "Hanifi_Rohingya")
 )
+
+# Key of a generation -> how the page calls the model, in the order of a run.
+MODELS = {
+    "base": "base",
+    "surgery": "after surgery",
+    "adapted": "after pretraining",
+    "aligned": "after parallel text",
+    "tuned": "after instruction tuning",
+}
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,11 @@ def dig(report: dict[str, Any], *path: str) -> Any:
             return None
         value = value.get(key)
     return value
+
+
+def result_of(found: Mapping[str, Any]) -> str:
+    """Key of the last model of a run among those for which something was found."""
+    return next((key for key in reversed(MODELS) if key in found), "base")
 
 
 def target_name(report: dict[str, Any]) -> str:
@@ -271,15 +285,18 @@ def _predicted(change: dict[str, Any]) -> str:
 
 
 def _source_clause(report: dict[str, Any], made: list[Card]) -> str | None:
-    change = dig(report, "bits_per_byte", "source", "change", "mean")
-    if change is None:
+    change = dig(report, "bits_per_byte", "source", "change") or {}
+    mean, high = change.get("mean"), change.get("high")
+    if mean is None:
         return None
-    name, amount = source_name(report), percent(abs(change))
+    name, amount = source_name(report), percent(abs(mean))
     kept = next(card for card in made if card.key == "kept")
     if amount == "0%":
         return f"{name} is unchanged"
-    if change > 0 and kept.status != "pass":
+    if mean > 0 and kept.status != "pass":
         return f"{name} is predicted {amount} worse"
+    if high is not None and high < 0:
+        return f"{name} is predicted {amount} better"
     return f"{name} is within {amount} of the base"
 
 

@@ -94,6 +94,7 @@ def run(section: Align, inputs: Inputs, out: Path) -> dict[str, Any]:
     # It would be one for the pretrained model, which nobody has.
     shutil.rmtree(out / "adapter", ignore_errors=True)
     translation = _measured(inputs, {"before": model, "after": out / "model"}, out / "pairs") if rank() == 0 else None
+    summary["start"] = before.name
     return {**summary, "adapter_bytes": None, "formats": formats, "pairs": facts, "translation": translation}
 
 

@@ -146,13 +146,15 @@ def _generated(
 
 
 def _trained(inputs: Inputs) -> dict[str, Path]:
-    """Model folders by name in the report: what pretraining made, and what instruction tuning made of it."""
-    last = inputs.trained
-    if not last.name.startswith("sft-"):
-        return {"adapted": last / "model"}
-    start = last.parent / read_json(last / MARKER)["summary"]["start"]
-    before = {} if start == inputs.folders["surgery"] else {"adapted": start / "model"}
-    return before | {"tuned": last / "model"}
+    """Model folders by name in the report: what each training made, in the order of the run."""
+    made = {"pretrain": "adapted", "align": "aligned", "sft": "tuned"}
+    found: dict[str, Path] = {}
+    folder: Path | None = inputs.trained
+    while folder is not None and (name := made.get(folder.name.partition("-")[0])):
+        found[name] = folder / "model"
+        start = read_json(folder / MARKER)["summary"].get("start")
+        folder = folder.parent / start if start else None
+    return dict(reversed(found.items()))
 
 
 def _generations(section: Evaluate, inputs: Inputs, base: Path) -> list[dict[str, Any]]:

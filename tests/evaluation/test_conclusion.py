@@ -29,9 +29,31 @@ def test_the_paragraph_tells_gain_kept_cheaper_and_price(example: dict[str, Any]
         "English takes 0.6% more bits per byte than before (95% interval 0.4% to 0.8%).",
         "Cantonese text takes 53% fewer tokens, so 2.13 times as much of it fits into the same number of tokens.",
         "1 of 1 are or may be in Cantonese; of the base's, 0 of 1.",
-        "This took 266,240 tokens of training (812 kB of new text) in 28 min.",
+        "This took 4,232,320 tokens of training (812 kB of new text) in 2 h 5 min, 2,000,000 of them on parallel text, "
+        "1,966,080 of them on conversations.",
     ):
         assert piece in text, piece
+
+
+def test_the_price_is_that_of_every_training(example: dict[str, Any]) -> None:
+    example["align"] = {"tokens": 1_000, "seconds": 120.0, "target_bytes": 2_000}
+    example["sft"] = {"tokens": 500, "seconds": 60.0}
+    assert (
+        "This took 267,740 tokens of training (814 kB of new text) in 31 min, 1,000 of them on parallel text, "
+        "500 of them on conversations."
+    ) in conclusion(example)
+    del example["training"], example["align"]
+    assert conclusion(example).endswith("This took 500 tokens of training in 1 min, 500 of them on conversations.")
+
+
+def test_answers_are_those_of_the_last_model(example: dict[str, Any]) -> None:
+    """What pretraining's model wrote is no longer what the run gives."""
+    for item in example["generations"]:
+        item["tuned"] = "hello"
+        item["written_in"] = item.get("written_in", {}) | {"tuned": {"language": "en", "right": False}}
+    example["generations"] *= 6
+    assert "0 of 12 are or may be in Cantonese; of the base's, 0 of 6." in conclusion(example)
+    assert "language" in {finding.check for finding in cautions(example)}
 
 
 @given(st.floats(-0.9, 2), st.floats(0, 1), st.floats(0, 1))

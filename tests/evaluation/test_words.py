@@ -89,6 +89,14 @@ def test_a_failed_gate_is_named_and_the_loss_is_called_one() -> None:
     assert "1 of 1 checks failed: “English bits per byte at most 1.5% above the base”." in text
 
 
+def test_an_old_language_that_got_better_is_said_to() -> None:
+    report = good()
+    report["bits_per_byte"]["source"] = change(-0.095, -0.115, -0.077)
+    assert "English is predicted 9.5% better" in verdict(report)[1]
+    report["bits_per_byte"]["source"] = change(-0.01, -0.03, 0.01)
+    assert "English is within 1.0% of the base" in verdict(report)[1]
+
+
 def test_many_failed_gates_are_counted() -> None:
     report = good()
     report["gates"] = [{"name": f"gate {index}", "passed": False} for index in range(5)]

@@ -148,6 +148,11 @@ def test_the_whole_stage(aligned: tuple[Finished, list[str]]) -> None:
     assert report["align"]["pairs"] == summary["pairs"]
     page = (copy.run / "report.html").read_text(encoding="utf-8")
     assert "Training on parallel text" in page
+    assert "after parallel text" in page
+    assert {"base", "surgery", "adapted", "aligned"} <= set(report["generations"][0])
+    tokens = summary["tokens"] + report["training"]["tokens"]
+    assert f"{tokens:,} tokens of training" in report["verdict"]["paragraph"]
+    assert f"{summary['tokens']:,} of them on parallel text." in report["verdict"]["paragraph"]
     assert "3 held out" in page
     assert "made up (parallel)" in (copy.stage("export") / "hf" / "README.md").read_text(encoding="utf-8")
     assert "align: 256/256 tokens" in done.err

@@ -185,6 +185,9 @@ def test_instruction_tuning_alone_starts_from_surgery(finished: Finished, tmp_pa
     assert report["generations"][0]["tuned"] is not None
     gate = next(gate for gate in report["gates"] if gate["name"].startswith("the adapter on the base"))
     assert gate["passed"]
+    checked = langgraft("doctor", copy.run)
+    assert "Traceback" not in checked.err
+    assert checked.code in (0, 1)
 
 
 def test_what_is_not_there_is_said_by_the_plan(finished: Finished, tmp_path: Path) -> None:
