@@ -259,6 +259,9 @@ class Gauge:
             f"({change[side].mean:+.1%}, 95% {change[side].low:+.1%} to {change[side].high:+.1%})"
             for side in self.sides
         ]
+        bound, source = self.bounds.source_bits_per_byte, change["source"]
+        if bound is not None and source.low <= bound < source.mean:
+            parts.append(f"above the bound of {bound:+.1%}, but within noise: more development documents would tell")
         tail = f" ({recall.mean:+.0%})" if recall else ""
         parts.append(f"in-context recall {values['in_context']:.0%}{tail}")
         for side, held in self.sides.items():

@@ -120,9 +120,15 @@ def test_a_breach_is_more_than_noise(base: Path, lost: Any) -> None:
     change = gauge(base)(lost).details["change"]["source"]
     assert change["low"] < change["mean"]
     between = gauge(base, Bounds(source_bits_per_byte=(change["low"] + change["mean"]) / 2))
-    assert between(lost).breaches == ()
+    found = between(lost)
+    assert found.breaches == ()
+    assert "above the bound of +" in found.line
+    assert "but within noise: more development documents would tell" in found.line
     below = gauge(base, Bounds(source_bits_per_byte=change["low"] * 0.99))
-    assert len(below(lost).breaches) == 1
+    found = below(lost)
+    assert len(found.breaches) == 1
+    assert "within noise" not in found.line
+    assert "within noise" not in gauge(base)(lost).line
 
 
 def test_a_base_that_cannot_recall_is_not_judged_by_it(pico: Path, capsys: pytest.CaptureFixture[str]) -> None:
