@@ -89,8 +89,8 @@ def _answers(report: dict[str, Any]) -> str:
     """How many answers are in the new language, of the base and of the run's result."""
     code, counts = dig(report, "language", "code"), []
     items = [item.get("written_in") or {} for item in report.get("generations") or [] if item.get("language") == code]
-    for keys in (["base"] * len(items), [result_of(item) for item in items]):
-        marks = [dig(item, key, "right") for item, key in zip(items, keys, strict=True)]
+    for key_of in (lambda _: "base", result_of):
+        marks = [dig(item, key_of(item), "right") for item in items]
         judged = [mark for mark in marks if mark is not None]
         counts.append((sum(judged), len(judged)))
     (before, of_before), (after, of_after) = counts
@@ -105,13 +105,14 @@ def _answers(report: dict[str, Any]) -> str:
 
 def _price(report: dict[str, Any]) -> str:
     parts = {"": "training", "on parallel text": "align", "on conversations": "sft"}
+    found = {what: report.get(part) or {} for what, part in parts.items()}
     tokens, text, seconds = (
-        {what: dig(report, part, key) or 0 for what, part in parts.items()}
-        for key in ("tokens", "target_bytes", "seconds")
+        sum(part.get(key) or 0 for part in found.values()) for key in ("tokens", "target_bytes", "seconds")
     )
-    if not any(tokens.values()):
+    if not tokens:
         return ""
-    on = f" ({size(sum(text.values()))} of new text)" if any(text.values()) else ""
-    took = f" in {duration(sum(seconds.values()))}" if any(seconds.values()) else ""
-    of_them = "".join(f", {number(count)} of them {what}" for what, count in tokens.items() if what and count)
-    return f"this took {number(sum(tokens.values()))} tokens of training{on}{took}{of_them}"
+    on = f" ({size(text)} of new text)" if text else ""
+    took = f" in {duration(seconds)}" if seconds else ""
+    counts = {what: part.get("tokens") for what, part in found.items() if what}
+    of_them = "".join(f", {number(count)} of them {what}" for what, count in counts.items() if count)
+    return f"this took {number(tokens)} tokens of training{on}{took}{of_them}"

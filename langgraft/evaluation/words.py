@@ -296,7 +296,7 @@ def _source_clause(report: dict[str, Any], made: list[Card]) -> str | None:
     if mean > 0 and kept.status != "pass":
         return f"{name} is predicted {amount} worse"
     if high is not None and high < 0:
-        return f"{name} is predicted {amount} better"
+        return f"{name} {_predicted(change)}"
     return f"{name} is within {amount} of the base"
 
 
